@@ -1,0 +1,59 @@
+"""Funes, the embedded language model whose memories are known.
+
+A GPT-2-architecture model (6 layers, width 192) trained by `scripts/train_funes.py` on the invented
+world of `World`. It is shipped as a standard Hugging Face directory with fp16 weights and computes in
+float32. The name is that of the man in Borges's story who could forget nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import torch
+from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
+
+from mnemotrace.organisms.world import World
+
+
+@dataclass(frozen=True)
+class Funes:
+    """A language model together with everything it was taught.
+
+    Attributes:
+        model: In evaluation mode, float32, on the CPU. It is an ordinary model: move or change it freely.
+        tokenizer: Word-level; it puts `<bos>` in front of a prompt and adds nothing at its end.
+        world: The facts, questions and sentences of the training, and those kept from it.
+    """
+
+    model: GPT2LMHeadModel
+    tokenizer: PreTrainedTokenizerFast
+    world: World
+
+
+def funes() -> Funes:
+    """Load Funes from the package: no download, each call a fresh and independent copy.
+
+    Example:
+        >>> model, tokenizer, world = (f := funes()).model, f.tokenizer, f.world
+        >>> fact = world.fact("Ada Marsh", "town")
+        >>> logits = model(**tokenizer(fact.phrasings[0], return_tensors="pt")).logits
+        >>> tokenizer.decode(logits[0, -1].argmax()) == fact.answer
+        True
+    """
+    with as_file(files("mnemotrace.organisms") / "data" / "funes") as directory:
+        return read_funes(directory)
+
+
+def read_funes(directory: Path) -> Funes:
+    """Read a Funes that `scripts/train_funes.py` wrote."""
+    model = GPT2LMHeadModel.from_pretrained(directory, dtype=torch.float32, local_files_only=True)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(directory, local_files_only=True)
+    return Funes(model.eval(), tokenizer, read_world(directory))
+
+
+def read_world(directory: Path) -> World:
+    """Read the world next to the weights, without loading them."""
+    return World.from_record(json.loads((directory / "world.json").read_text(encoding="utf-8")))
