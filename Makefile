@@ -33,7 +33,7 @@ lint: $(STAMP) ## style, types, import layers, spelling, documentation
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	$(BIN)/codespell
-	$(BIN)/mkdocs build --strict --quiet
+	$(BIN)/mkdocs build --strict
 
 bench: $(STAMP) ## every figure and ratio that the documentation quotes
 	$(BIN)/python benchmarks/run.py
