@@ -9,7 +9,7 @@ from mnemotrace.organisms import Digits, digits
 
 pytest.importorskip("sklearn")
 
-EPOCHS = 15
+EPOCHS = 12
 
 
 @pytest.fixture(scope="module")

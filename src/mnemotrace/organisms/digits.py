@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float, Int
@@ -84,13 +85,13 @@ def _images() -> tuple[Float[Tensor, "n d"], Int[Tensor, "n"]]:
         raise ImportError(
             "The digits come with scikit-learn, which is not installed. Run: pip install 'mnemotrace[probes]'"
         ) from error
-    data = load_digits()
-    return torch.tensor(data.data / 16, dtype=torch.float32), torch.tensor(data.target, dtype=torch.int64)
+    pixels, labels = load_digits(return_X_y=True)
+    return torch.tensor(pixels / 16, dtype=torch.float32), torch.tensor(labels, dtype=torch.int64)
 
 
 def _perceptron(bias: bool, generator: torch.Generator) -> nn.Sequential:
     layers: OrderedDict[str, nn.Module] = OrderedDict()
-    for index, (d, o) in enumerate(zip(WIDTHS, WIDTHS[1:], strict=False), start=1):
+    for index, (d, o) in enumerate(pairwise(WIDTHS), start=1):
         layers[f"fc{index}"] = _linear(d, o, bias, generator)
         layers[f"relu{index}"] = nn.ReLU()
     layers.popitem()
@@ -98,7 +99,7 @@ def _perceptron(bias: bool, generator: torch.Generator) -> nn.Sequential:
 
 
 def _linear(d: int, o: int, bias: bool, generator: torch.Generator) -> nn.Linear:
-    linear = nn.utils.skip_init(nn.Linear, d, o, bias=bias)
+    linear = nn.Linear(d, o, bias=bias, device="meta").to_empty(device="cpu")
     nn.init.kaiming_uniform_(linear.weight, a=5**0.5, generator=generator)
     if bias:
         nn.init.zeros_(linear.bias)
