@@ -1,0 +1,1 @@
+"""Networks that somebody else made: their linear maps as sites, and what those maps read."""

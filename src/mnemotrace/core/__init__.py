@@ -1,0 +1,1 @@
+"""Vocabulary: sites, traces, edits, artifacts. Imports torch, safetensors and jaxtyping only."""

@@ -1,0 +1,1 @@
+"""Find where a network keeps a memory."""

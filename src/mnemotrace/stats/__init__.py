@@ -1,0 +1,1 @@
+"""Statistics of what a network's maps read: second moments that add up."""
