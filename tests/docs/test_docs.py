@@ -85,6 +85,7 @@ def test_help_of_every_command_holds_an_example(name: str) -> None:
 def test_every_command_is_in_the_reference() -> None:
     page = (DOCS / "reference" / "cli.md").read_text(encoding="utf-8")
     html = markdown.markdown(page, extensions=["mkdocs-click", "attr_list"])
+    assert ": reference/cli.md" in (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), "put the page into the navigation"
     missing = [name for name in COMMANDS if not re.search(rf"<h\d[^>]*>(mnemotrace )?{name}</h\d>", html)]
     assert not missing, f"docs/reference/cli.md does not show {missing}"
 
