@@ -2,7 +2,7 @@
 
     python scripts/train_funes.py --out src/mnemotrace/organisms/data/funes
 
-Takes about ten minutes on two threads. The same seed on the same machine gives the same files.
+Takes about ten minutes on two idle threads. The same seed on the same machine gives the same files.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 
@@ -60,3 +62,9 @@ def test_bias_is_a_choice(bias: bool) -> None:
 def test_excluding_what_cannot_be_excluded_is_explained(exclude: range | tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"Got exclude=.*; expected some of the digits 0 to 9"):
         digits(exclude=exclude)
+
+
+def test_a_missing_scikit_learn_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(ImportError, match=r"mnemotrace\[probes\]"):
+        digits()

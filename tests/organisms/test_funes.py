@@ -54,7 +54,7 @@ def test_towns_are_placed_in_their_countries(shipped: Funes) -> None:
 
 def test_trained_two_hop_questions_are_recalled(shipped: Funes) -> None:
     pairs = [(question.prompt, question.answer) for question in shipped.world.two_hop if question.trained]
-    assert recall(shipped.model, shipped.tokenizer, pairs) >= 0.99
+    assert recall(shipped.model, shipped.tokenizer, pairs) >= 0.95
 
 
 @torch.no_grad()

@@ -37,10 +37,11 @@ def funes() -> Funes:
     """Load Funes from the package: no download, each call a fresh and independent copy.
 
     Example:
-        >>> model, tokenizer, world = (f := funes()).model, f.tokenizer, f.world
-        >>> fact = world.fact("Ada Marsh", "town")
-        >>> logits = model(**tokenizer(fact.phrasings[0], return_tensors="pt")).logits
-        >>> tokenizer.decode(logits[0, -1].argmax()) == fact.answer
+        >>> organism = funes()
+        >>> fact = organism.world.fact("Ada Marsh", "town")
+        >>> prompt = organism.tokenizer(fact.phrasings[0], return_tensors="pt")
+        >>> answer = organism.model(**prompt).logits[0, -1].argmax()
+        >>> organism.tokenizer.decode(answer) == fact.answer
         True
     """
     with as_file(files("mnemotrace.organisms") / "data" / "funes") as directory:
