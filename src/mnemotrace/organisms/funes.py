@@ -8,12 +8,15 @@ float32. The name is that of the man in Borges's story who could forget nothing.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
 
 import torch
 from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers.utils import logging
 
 from mnemotrace.organisms.world import World
 
@@ -50,7 +53,8 @@ def funes() -> Funes:
 
 def read_funes(directory: Path) -> Funes:
     """Read a Funes that `scripts/train_funes.py` wrote."""
-    model = GPT2LMHeadModel.from_pretrained(directory, dtype=torch.float32, local_files_only=True)
+    with _no_progress_bar():
+        model = GPT2LMHeadModel.from_pretrained(directory, dtype=torch.float32, local_files_only=True)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(directory, local_files_only=True)
     return Funes(model.eval(), tokenizer, read_world(directory))
 
@@ -58,3 +62,15 @@ def read_funes(directory: Path) -> Funes:
 def read_world(directory: Path) -> World:
     """Read the world next to the weights, without loading them."""
     return World.from_record(json.loads((directory / "world.json").read_text(encoding="utf-8")))
+
+
+@contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    """Loading takes a tenth of a second: keep transformers from drawing a bar, then restore its setting."""
+    enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if enabled:
+            logging.enable_progress_bar()
