@@ -20,13 +20,14 @@ LOUD = 1.0
 REFUSED = 10.0
 
 
-def erase(engram: Engram, strength: float = 1.0, *, limit: float = REFUSED) -> Edit:
+def erase(engram: Engram, strength: float = 1.0, *, limit: float | None = REFUSED) -> Edit:
     """Make the edit that removes an engram.
 
     Args:
         engram: from `mt.engram`, or a sum of such.
         strength: 1 subtracts it once; calibrate with `mt.calibrate`. Negative strengths intensify.
-        limit: refuse when the change at any site exceeds this many times the norm of its weight.
+        limit: refuse when the change at any site exceeds this many times the norm of its weight; None neither refuses
+            nor warns, for searches that measure what happens.
 
     Returns:
         The edit, with the engram's manifest.
@@ -40,7 +41,7 @@ def erase(engram: Engram, strength: float = 1.0, *, limit: float = REFUSED) -> E
     return _edit(engram, -strength, "erase", limit)
 
 
-def inject(engram: Engram, strength: float = 1.0, *, limit: float = REFUSED) -> Edit:
+def inject(engram: Engram, strength: float = 1.0, *, limit: float | None = REFUSED) -> Edit:
     """Make the edit that adds an engram: to a null network, or to intensify a memory. As `erase`, with a plus."""
     return _edit(engram, strength, "inject", limit)
 
@@ -69,7 +70,14 @@ def relative_norms(model: nn.Module, engram: Engram) -> dict[str, float]:
     return {name: trace.norm() / norms[name] if norms[name] else float("inf") for name, trace in engram.items()}
 
 
-def _edit(engram: Engram, factor: float, method: str, limit: float) -> Edit:
+def _edit(engram: Engram, factor: float, method: str, limit: float | None) -> Edit:
+    if limit is not None:
+        _check_size(engram, factor, limit)
+    manifest = dict(engram.manifest) | {"method": method, "strength": abs(factor), "of": dict(engram.manifest)}
+    return Edit(tuple(trace.scaled(factor) for trace in engram.values()), manifest)
+
+
+def _check_size(engram: Engram, factor: float, limit: float) -> None:
     sizes = {name: abs(factor) * values["relative_norm"] for name, values in engram.evidence.items()}
     over = {name: size for name, size in sizes.items() if size > limit}
     if over:
@@ -84,7 +92,5 @@ def _edit(engram: Engram, factor: float, method: str, limit: float) -> Edit:
         warnings.warn(
             f"the change is larger than the weight at {len(loud)} sites, {sizes[worst]:.1f} times at {worst}",
             NumericalWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
-    manifest = dict(engram.manifest) | {"method": method, "strength": abs(factor), "of": dict(engram.manifest)}
-    return Edit(tuple(trace.scaled(factor) for trace in engram.values()), manifest)

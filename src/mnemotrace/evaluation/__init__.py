@@ -1,0 +1,1 @@
+"""Judge a trace or an edit: criteria beside controls, calibration, depth."""
