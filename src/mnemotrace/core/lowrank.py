@@ -65,6 +65,7 @@ class LowRank:
 
     def inner(self, other: "LowRank") -> float:
         """Frobenius inner product with another matrix at the same site; O((o + d) r r')."""
+        self._check_shape(other)
         left = self.left.double().T @ other.left.double()
         right = _widen(self.right, other.right).double() @ _widen(other.right, self.right).double().T
         return float((left * right).sum())
@@ -79,8 +80,9 @@ class LowRank:
 
     def plus(self, other: "LowRank") -> "LowRank":
         """Add a matrix at the same site; ranks add up and are compressed once they exceed the full rank."""
-        right = torch.cat([_widen(self.right, other.right), _widen(other.right, self.right).to(self.right)])
-        left = torch.cat([self.left, other.left.to(self.left)], dim=1)
+        self._check_shape(other)
+        right = torch.cat([_widen(self.right, other.right), _widen(other.right, self.right).to(self.right.device)])
+        left = torch.cat([self.left, other.left.to(self.left.device)], dim=1)
         if left.shape[1] > min(left.shape[0], right.shape[1]):
             left, right = compress(left, right)
         return LowRank(self.site, left, right)
@@ -93,6 +95,15 @@ class LowRank:
     def to(self, *args: torch.device | torch.dtype | str) -> "LowRank":
         """Move or cast both factors, as `Tensor.to` does."""
         return replace(self, left=self.left.to(*args), right=self.right.to(*args))
+
+    def _check_shape(self, other: "LowRank") -> None:
+        """Two widths would otherwise be mistaken for one with and one without a bias column."""
+        mine, theirs = (self.site.o, self.site.d), (other.site.o, other.site.d)
+        if mine != theirs:
+            raise ValueError(
+                f"got matrices {mine} at {self.site.name} and {theirs} at {other.site.name}; expected one shape; both must "
+                "come from networks of one layout"
+            )
 
 
 def _widen(right: Tensor, other: Tensor) -> Tensor:
