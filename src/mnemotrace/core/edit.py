@@ -5,6 +5,7 @@ model it was made for and never touches one by itself: `applied(model, edit)` an
 `core.applying` do, and give the exact bits back.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -27,12 +28,25 @@ class Sparse:
         shape: stored shape.
         indices: `(n,)` int64, flat positions, each at most once.
         values: `(n,)` what is added.
+
+    Raises:
+        ValueError: an index points outside the parameter, or values are missing.
     """
 
     parameter: str
     shape: tuple[int, ...]
     indices: Tensor
     values: Tensor
+
+    def __post_init__(self) -> None:
+        """Check the indices once, so that nothing later has to."""
+        size, shape = math.prod(self.shape), tuple(self.indices.shape)
+        outside = self.indices.numel() and not 0 <= int(self.indices.min()) <= int(self.indices.max()) < size
+        if len(shape) != 1 or shape != tuple(self.values.shape) or outside:
+            raise ValueError(
+                f"got {shape} indices{' out of range' if outside else ''} and {tuple(self.values.shape)} values for "
+                f"{self.parameter} of shape {self.shape}; expected one value an index, each from 0 to {size - 1}"
+            )
 
     def dense(self) -> Tensor:
         """Form the change in the stored shape."""
@@ -108,11 +122,10 @@ class Edit:
 
     def norms(self) -> dict[str, float]:
         """Frobenius norm by site or parameter; forms no product."""
-        squares: dict[str, float] = {}
+        places: dict[str, list[Change]] = {}
         for change in self.changes:
-            name = _place(change)
-            squares[name] = squares.get(name, 0.0) + inner(change, change)
-        return {name: max(square, 0.0) ** 0.5 for name, square in squares.items()}
+            places.setdefault(_place(change), []).append(change)
+        return {name: max(_inner_sum(changes, changes), 0.0) ** 0.5 for name, changes in places.items()}
 
     def overlap(self, other: "Edit") -> float:
         """Cosine between two edits as vectors in parameter space, in [-1, 1]; 0 when either is zero."""
@@ -168,7 +181,7 @@ def inner(first: Change, second: Change) -> float:
     if isinstance(first, LowRank) and isinstance(second, LowRank):
         return first.inner(second) if _same_map(first.site, second.site) else 0.0
     mine, theirs = stored_delta(first), stored_delta(second)
-    return sum(_inner_in_storage(mine[name], theirs[name]) for name in mine.keys() & theirs.keys())
+    return sum((_inner_in_storage(mine[name], theirs[name]) for name in mine if name in theirs), 0.0)
 
 
 def stored_delta(change: Change) -> dict[str, tuple[Site | None, Tensor]]:
@@ -197,7 +210,7 @@ def _same_map(first: Site, second: Site) -> bool:
 
 def _inner_sum(first: Iterable[Change], second: Iterable[Change]) -> float:
     second = tuple(second)
-    return sum(inner(a, b) for a in first for b in second)
+    return sum((inner(a, b) for a in first for b in second), 0.0)
 
 
 def _place(change: Change) -> str:
