@@ -13,9 +13,11 @@ import warnings
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from mnemotrace.core.artifact import fingerprint
 from mnemotrace.core.edit import Change, Edit, parameters_of, stored_delta
@@ -24,6 +26,10 @@ from mnemotrace.core.linalg import require_finite
 from mnemotrace.core.lowrank import LowRank
 
 WANTED_COSINE = 0.99
+
+# Writes to a parameter that were taken back since, so that an edit still recognises the weights that it left when a
+# later edit has come and gone.
+_TAKEN_BACK = WeakTensorKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,12 @@ class Rounding:
     moved: float
 
 
+class _Saved(NamedTuple):
+    parameter: nn.Parameter
+    values: Tensor
+    version: int
+
+
 class Undo:
     """Gives a model its exact weights back: `undo = mt.apply(model, edit); undo()`.
 
@@ -49,7 +61,7 @@ class Undo:
 
     def __init__(
         self,
-        originals: dict[str, tuple[nn.Parameter, Tensor]],
+        originals: dict[str, _Saved],
         rounding: Mapping[str, Rounding],
         tied: Mapping[str, tuple[str, ...]],
     ) -> None:
@@ -57,7 +69,7 @@ class Undo:
         self.rounding = rounding
         self.tied = tied
         self._originals = originals
-        self._versions = {name: parameter._version for name, (parameter, _) in originals.items()}
+        self._versions = {name: _version(saved.parameter) for name, saved in originals.items()}
 
     def __call__(self) -> None:
         """Restore every parameter bit-exactly; once.
@@ -67,7 +79,7 @@ class Undo:
         """
         if not self._originals:
             raise EditError("got a second call of one undo; expected one; apply the edit again first")
-        changed = [n for n, (p, _) in self._originals.items() if p._version != self._versions[n]]
+        changed = [n for n, saved in self._originals.items() if _version(saved.parameter) != self._versions[n]]
         if changed:
             raise EditError(
                 f"got parameters changed since the edit ({', '.join(changed[:4])}); expected them untouched; "
@@ -115,22 +127,22 @@ def apply(model: nn.Module, edit: Edit, *, strict: bool = False) -> Undo:
     if strict:
         _check_base(model, edit)
     parameters = _validated(model, edit)
-    originals: dict[str, tuple[nn.Parameter, Tensor]] = {}
+    originals: dict[str, _Saved] = {}
     rounding: dict[str, Rounding] = {}
     try:
         for name, parameter in parameters.items():
             wanted = _delta(name, parameter, edit)
             new = (parameter.detach().to(wanted.dtype) + wanted).to(parameter.dtype)
             require_finite(new, f"{name} after the edit")
-            originals[name] = (parameter, parameter.detach().clone())
+            originals[name] = _Saved(parameter, parameter.detach().clone(), _version(parameter))
             if parameter.element_size() < 4:
                 rounding[name] = _rounding(new, parameter.detach(), wanted)
             with torch.no_grad():
                 parameter.copy_(new)
+        _warn_of_rounding(rounding)
     except BaseException:
         _restore(originals)
         raise
-    _warn_of_rounding(rounding)
     return Undo(originals, rounding, {n: t for n, t in _tied(model).items() if n in parameters})
 
 
@@ -154,26 +166,45 @@ def _validated(model: nn.Module, edit: Edit) -> dict[str, nn.Parameter]:
 
 
 def _check_parameter(name: str, parameter: nn.Parameter, change: Change) -> None:
+    _check_storage(name, parameter)
+    if isinstance(change, LowRank):
+        wanted = (change.site.o, change.site.d) if name == change.site.weight else (change.site.o,)
+        tensors = (change.left, change.right)
+    else:
+        wanted, tensors = change.shape, (change.values,)
+    seen = _shape_seen(name, parameter, change)
+    if seen != wanted:
+        raise EditError(
+            f"got parameter {name!r} of shape {tuple(parameter.shape)}, "
+            f"{'without that part' if seen is None else f'seen as {seen}'}; expected {wanted}; "
+            "the edit was made for another width"
+        )
+    for tensor in tensors:
+        require_finite(tensor, f"the change of {name}")
+
+
+def _check_storage(name: str, parameter: nn.Parameter) -> None:
     if not parameter.is_floating_point() or parameter.element_size() < 2 or parameter.is_meta:
         raise EditError(
-            f"got parameter {name!r} of {parameter.dtype} on {parameter.device}; expected float16, bfloat16, float32 or "
-            "float64 with values in memory; load the model unquantised"
+            f"got parameter {name!r} of {parameter.dtype} on {parameter.device}; expected float16, bfloat16, float32 "
+            "or float64 with values in memory; load the model unquantised"
         )
-    if isinstance(change, LowRank):
-        seen = change.site.view(parameter.detach()) if name == change.site.weight else parameter.detach()
-        wanted = (change.site.o, change.site.d) if name == change.site.weight else None
-        fits = wanted is None or tuple(seen.shape) == wanted
-        finite = (change.left, change.right)
-    else:
-        seen, wanted = parameter, change.shape
-        fits = tuple(parameter.shape) == wanted
-        finite = (change.values,)
-    if not fits:
+    if parameter.is_inference():
         raise EditError(
-            f"got parameter {name!r} of shape {tuple(seen.shape)}; expected {wanted}; the edit was made for another width"
+            f"got parameter {name!r}, made under torch.inference_mode; expected one that may be written to; load the "
+            "model outside of inference mode"
         )
-    for tensor in finite:
-        require_finite(tensor, f"the change of {name}")
+
+
+def _shape_seen(name: str, parameter: nn.Parameter, change: Change) -> tuple[int, ...] | None:
+    """Return the shape that a change would be added to, None when the parameter has no such part."""
+    if not isinstance(change, LowRank):
+        return tuple(parameter.shape)
+    view = change.site.view if name == change.site.weight else change.site.bias_view
+    try:
+        return tuple(view(parameter.detach()).shape)
+    except IndexError:
+        return None
 
 
 def _check_identity(chosen: dict[str, nn.Parameter]) -> None:
@@ -226,17 +257,23 @@ def _warn_of_rounding(rounding: Mapping[str, Rounding]) -> None:
         name, worst = min(poor.items(), key=lambda item: item[1].cosine)
         warnings.warn(
             f"{len(poor)} low-precision parameters took less than the wanted change: worst {name}, cosine "
-            f"{worst.cosine:.3f}, {worst.moved:.0%} of entries moved; keep the model in float32, or carry the edit beside "
-            "the weights with `edit.to_peft`",
+            f"{worst.cosine:.3f}, {worst.moved:.0%} of entries moved; keep the model in float32, or carry the edit "
+            "beside the weights with `edit.to_peft`",
             NumericalWarning,
             stacklevel=3,
         )
 
 
-def _restore(originals: dict[str, tuple[nn.Parameter, Tensor]]) -> None:
+def _restore(originals: dict[str, _Saved]) -> None:
     with torch.no_grad():
-        for parameter, original in originals.values():
-            parameter.copy_(original)
+        for parameter, values, version in originals.values():
+            parameter.copy_(values)
+            _TAKEN_BACK[parameter] = parameter._version - version
+
+
+def _version(parameter: nn.Parameter) -> int:
+    """Count the writes to a parameter, less those that were taken back."""
+    return parameter._version - _TAKEN_BACK.get(parameter, 0)
 
 
 def _tied(model: nn.Module) -> dict[str, tuple[str, ...]]:
