@@ -8,10 +8,11 @@ model it was made for and never touches one by itself: `applied(model, edit)` an
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mnemotrace.core.artifact import Artifact
 from mnemotrace.core.lowrank import LowRank
@@ -139,6 +140,12 @@ class Edit:
     def nbytes(self) -> int:
         """Bytes of the stored tensors, counting a shared tensor once."""
         return sum(tensor.nbytes for tensor in {id(t): t for t in self.pack().tensors.values()}.values())
+
+    def to_peft(self, directory: str | Path, model: nn.Module | None = None, *, overwrite: bool = False) -> Path:
+        """Write a LoRA adapter that `peft` loads; see `core.peft.to_peft`. Convolutions need the model."""
+        from mnemotrace.core.peft import to_peft
+
+        return to_peft(self, directory, model, overwrite=overwrite)
 
     def pack(self) -> Artifact:
         """Turn into an artifact."""

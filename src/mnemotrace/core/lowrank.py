@@ -32,8 +32,8 @@ class LowRank:
         r_right, width = self.right.shape
         if o != self.site.o or r != r_right or width not in (self.site.d, self.site.width):
             raise ValueError(
-                f"got factors {tuple(self.left.shape)} and {tuple(self.right.shape)} for site {self.site.name}; expected "
-                f"({self.site.o}, r) and (r, {self.site.d}){' or one column more' if self.site.bias else ''}"
+                f"got factors {tuple(self.left.shape)} and {tuple(self.right.shape)} for site {self.site.name}; "
+                f"expected ({self.site.o}, r) and (r, {self.site.d}){' or one column more' if self.site.bias else ''}"
             )
 
     @property
@@ -101,8 +101,8 @@ class LowRank:
         mine, theirs = (self.site.o, self.site.d), (other.site.o, other.site.d)
         if mine != theirs:
             raise ValueError(
-                f"got matrices {mine} at {self.site.name} and {theirs} at {other.site.name}; expected one shape; both must "
-                "come from networks of one layout"
+                f"got matrices {mine} at {self.site.name} and {theirs} at {other.site.name}; expected one shape; both "
+                "must come from networks of one layout"
             )
 
 

@@ -121,7 +121,7 @@ def layer_of(name: str) -> int | None:
 
 
 def _has_suffix(name: str, suffix: str) -> bool:
-    bare = name.split("[")[0]
+    bare = name.partition("[")[0]
     return any(candidate == suffix or candidate.endswith("." + suffix) for candidate in (name, bare))
 
 
