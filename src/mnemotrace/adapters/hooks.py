@@ -8,10 +8,8 @@ from torch import Tensor, nn
 
 from mnemotrace.adapters.attention import record_attention
 from mnemotrace.adapters.experts import record_experts
-from mnemotrace.adapters.rows import Last, Unfold, first_tensor, patches_of
+from mnemotrace.adapters.rows import Last, Receive, Unfold, first_tensor, patches_of
 from mnemotrace.core.site import Site
-
-Receive = Callable[[Site, Tensor, Unfold], None]
 
 
 class _Stop(BaseException):
@@ -25,10 +23,11 @@ def record(model: nn.Module, sites: Mapping[str, Site], receive: Receive) -> Gen
     Args:
         model: the network.
         sites: which maps to listen to, from `sites(model)`.
-        receive: gets the site, the tensor as the module was given it, and how to turn that into rows. Maps that read
-            one tensor get the same tensor object.
+        receive: gets the site, the tensor as the module was given it, and how to turn that into rows; from experts
+            also which tokens the rows belong to. Maps that read one tensor get the same tensor object.
     """
     with ExitStack() as stack:
+        stack.enter_context(_unfused())
         for site in sites.values():
             if site.kind in ("linear", "convolution"):
                 for name in dict.fromkeys((site.module, *site.readers)):
@@ -40,6 +39,17 @@ def record(model: nn.Module, sites: Mapping[str, Site], receive: Receive) -> Gen
             if chosen:
                 stack.enter_context(recorder(model, chosen, receive))
         yield
+
+
+@contextmanager
+def _unfused() -> Generator[None, None, None]:
+    """Switch off torch's fused attention and encoder layers, which skip modules or hand them nested tensors."""
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)
 
 
 def _reader(site: Site, module: nn.Module, receive: Receive) -> Callable[..., None]:
@@ -63,7 +73,9 @@ def patch(model: nn.Module, changes: Mapping[str, Callable[[Tensor], Tensor]]) -
     """
     with ExitStack() as stack:
         for name, change in changes.items():
-            handle = model.get_submodule(name).register_forward_hook(lambda _m, _a, output, change=change: change(output))
+            handle = model.get_submodule(name).register_forward_hook(
+                lambda _m, _a, output, change=change: change(output)
+            )
             stack.callback(handle.remove)
         yield
 

@@ -12,13 +12,14 @@ selected by name, because editing it rewrites the embedding.
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from mnemotrace.adapters.attention import attention_sites
-from mnemotrace.adapters.experts import expert_sites
+from mnemotrace.adapters.experts import expert_refusal, expert_sites
 from mnemotrace.core.errors import SelectionError
 from mnemotrace.core.site import Selection, Site, select_names
 
@@ -84,7 +85,7 @@ def _sites_of(name: str, module: nn.Module) -> Iterator[Site]:
         yield from _convolution_sites(name, module)
     elif _is_transposed_linear(module) or isinstance(module, nn.Linear):
         transposed = not isinstance(module, nn.Linear)
-        weight = module.weight
+        weight: Any = module.weight
         o, d = weight.shape[::-1] if transposed else weight.shape
         bias = f"{prefix}bias" if module.bias is not None else None
         kind = "attention" if isinstance(module, nn.modules.linear.NonDynamicallyQuantizableLinear) else "linear"
@@ -93,7 +94,7 @@ def _sites_of(name: str, module: nn.Module) -> Iterator[Site]:
         yield from expert_sites(name, module)
 
 
-def _convolution_sites(name: str, module: nn.Module) -> Iterator[Site]:
+def _convolution_sites(name: str, module: Any) -> Iterator[Site]:
     prefix = f"{name}." if name else ""
     o, d = module.weight.shape[0] // module.groups, module.weight[0].numel()
     bias = f"{prefix}bias" if module.bias is not None else None
@@ -113,16 +114,24 @@ def _refusal(module: nn.Module) -> str | None:
     """Say why a module with a matrix is no site, None when it is one or has none."""
     if isinstance(module, _TRANSPOSED):
         return "a transposed convolution reads no patches; edit the layers around it"
+    stacked = expert_refusal(module)
+    if stacked:
+        return stacked
     weight = getattr(module, "weight", None)
-    if weight is None or getattr(weight, "ndim", 0) < 2 or isinstance(module, nn.Embedding):
+    if isinstance(module, nn.MultiheadAttention):
+        weight = module.q_proj_weight if module.in_proj_weight is None else module.in_proj_weight
+    if not isinstance(weight, torch.Tensor) or weight.ndim < 2 or isinstance(module, nn.Embedding):
         return None
-    if is_parametrized(module) or "weight_g" in dict(module.named_parameters(recurse=False)):
+    own = [name for name, _ in module.named_parameters(recurse=False)]
+    if is_parametrized(module) or any(name.endswith(("weight_g", "weight_orig")) for name in own):
         return (
-            "its weight is computed by a parametrisation, so an edit would be lost; call "
-            "torch.nn.utils.parametrize.remove_parametrizations(module, 'weight') (or remove_weight_norm) first"
+            "its weight is computed by a parametrisation, so an edit would be lost; call first "
+            "torch.nn.utils.parametrize.remove_parametrizations(module, 'weight') (or remove_weight_norm, prune.remove)"
         )
     linear_like = isinstance(module, (nn.Linear, *CONVOLUTIONS)) or "Linear" in type(module).__name__
-    if linear_like and not (isinstance(weight, nn.Parameter) and weight.is_floating_point() and weight.element_size() > 1):
+    if linear_like and not (
+        isinstance(weight, nn.Parameter) and weight.is_floating_point() and weight.element_size() > 1
+    ):
         return f"its weight is stored as {weight.dtype}; load the model unquantised"
     return None
 

@@ -6,11 +6,13 @@ chooses among them.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
+
+from mnemotrace.core.site import Site
 
 
 class Unfold(Protocol):
@@ -18,6 +20,27 @@ class Unfold(Protocol):
 
     def __call__(self, source: Tensor) -> Tensor:
         """Return `(*leading, d)`, with the batch first."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """Which token each row belongs to, where a map reads only some tokens, in an order of its own: experts.
+
+    Attributes:
+        index: `(n,)`, a position in the flattened `(b, t)` for each row.
+        total: `b t`, how many tokens there are.
+    """
+
+    index: Tensor
+    total: int
+
+
+class Receive(Protocol):
+    """What `record` calls when a site is about to read a tensor."""
+
+    def __call__(self, site: Site, source: Tensor, unfold: Unfold, tokens: Tokens | None = None, /) -> None:
+        """Take the site, the tensor as it was given, how it becomes rows, and whose rows they are."""
         ...
 
 
@@ -58,7 +81,7 @@ class Patches:
         return x.flatten(1 + spatial).flatten(1, spatial)
 
 
-def patches_of(module: nn.Module, group: int = 0) -> Patches:
+def patches_of(module: Any, group: int = 0) -> Patches:
     """Read a convolution's geometry, including string paddings and padding modes."""
     pad = module._reversed_padding_repeated_twice
     return Patches(
@@ -66,7 +89,7 @@ def patches_of(module: nn.Module, group: int = 0) -> Patches:
     )
 
 
-def masked_rows(rows: Tensor, mask: Tensor | None, where: str) -> Tensor:
+def masked_rows(rows: Tensor, mask: Tensor | None, where: str, tokens: Tokens | None = None) -> Tensor:
     """Flatten `(*leading, d)` to `(n, d)`, keeping the positions where `mask` is true.
 
     Args:
@@ -74,23 +97,30 @@ def masked_rows(rows: Tensor, mask: Tensor | None, where: str) -> Tensor:
         mask: boolean, of the leading shape or its first axes (`(b,)`, `(b, t)`), or of as many entries as there are
             rows; None keeps all.
         where: a name for the error message.
+        tokens: whose rows these are, when they are not all tokens in order; the mask then is `(b,)` or `(b, t)`.
 
     Raises:
         TypeError: the mask is not boolean.
         ValueError: the mask does not fit.
     """
+    flat = rows.reshape(-1, rows.shape[-1])
     if mask is None:
-        return rows.reshape(-1, rows.shape[-1])
+        return flat
     check_mask(mask)
     mask = mask.to(rows.device)
     leading = tuple(rows.shape[:-1])
-    if leading[: mask.ndim] == tuple(mask.shape):
+    if tokens is not None:
+        repeats, left = divmod(tokens.total, max(mask.numel(), 1))
+        if not left and (repeats <= 1 or mask.ndim == 1):
+            return flat[mask.flatten()[tokens.index // max(repeats, 1)]]
+        leading = ("b", f"{tokens.total} / b")
+    elif leading[: mask.ndim] == tuple(mask.shape):
         return rows[mask].reshape(-1, rows.shape[-1])
-    if len(leading) == 1 and leading[0] == mask.numel():
+    elif len(leading) == 1 and leading[0] == mask.numel():
         return rows[mask.flatten()]
     raise ValueError(
-        f"got a mask of shape {tuple(mask.shape)} at {where}, which reads {tuple(rows.shape)}; expected the leading axes "
-        f"{leading} or the first of them; build the mask from the same batch"
+        f"got a mask of shape {tuple(mask.shape)} at {where}, which reads {tuple(rows.shape)}; expected the leading "
+        f"axes ({', '.join(map(str, leading))}) or the first of them; build the mask from the same batch"
     )
 
 
