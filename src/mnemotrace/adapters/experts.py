@@ -10,7 +10,7 @@ an expert's slice, its left operand is what this expert reads. The routing indic
 say whose rows these are. After each call what was seen is compared with the routing, so that an implementation that
 cannot be followed is an error and never an expert without data.
 
-Cost: the plain loop, about 5 microseconds for each torch function, one comparison of the rows with the tokens.
+Cost: the plain loop, a few microseconds for each torch function, one comparison of the rows with the tokens.
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
