@@ -1,0 +1,1 @@
+"""Change what a network remembers: carry traces between networks, write edited networks down."""
