@@ -100,12 +100,24 @@ def read_header(path: str | Path) -> dict[str, Any]:
         raise ArtifactError(
             f"got {path}, safetensors without our header; expected a mnemotrace artifact, not plain weights"
         )
-    header = json.loads(text)
+    header = _parsed(text, path)
     if header["schema"] > SCHEMA:
         raise ArtifactError(
             f"got schema {header['schema']} in {path}, written by {header['version']}; expected at most {SCHEMA}; "
             "upgrade mnemotrace"
         )
+    return header
+
+
+def _parsed(text: str, path: str | Path) -> dict[str, Any]:
+    header: Any = None
+    try:
+        header = json.loads(text)
+        whole = isinstance(header["schema"], int) and header.keys() >= {"kind", "version", "alias", "values"}
+    except (ValueError, TypeError, KeyError):
+        whole = False
+    if not whole:
+        raise ArtifactError(f"got {path} with {text[:80]!r}; expected a header of mnemotrace; write the file again")
     return header
 
 
