@@ -350,9 +350,7 @@ def test_a_quantised_parameter_is_refused(dtype: torch.dtype) -> None:
     model.register_parameter("expert", quantised)
     before = bits(model)
     edit = Edit((Dense("linear", torch.ones(4, 3)), Dense("expert", torch.ones(2, 4, 3))))
-    with pytest.raises(
-        EditError, match=f"'expert' of {dtype} on cpu; expected float16, bfloat16, .* load the model unq"
-    ):
+    with pytest.raises(EditError, match=f"'expert' of {dtype} on cpu; expected .* load the model unquantised"):
         apply(model, edit)
     assert same_bits(bits(model), before)
 
@@ -396,9 +394,7 @@ def test_a_tied_parameter_named_twice_is_refused() -> None:
     model = Tied()
     before = bits(model)
     edit = Edit((Dense("head.weight", torch.ones(5, 3)), Dense("embedding.weight", torch.ones(5, 3))))
-    with pytest.raises(
-        EditError, match="changes of 'head.weight' and of 'embedding.weight', which are one tied parameter"
-    ):
+    with pytest.raises(EditError, match="of 'head.weight' and of 'embedding.weight', which are one tied parameter"):
         apply(model, edit)
     assert same_bits(bits(model), before)
 

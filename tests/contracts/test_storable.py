@@ -1,0 +1,201 @@
+"""The battery of everything that `mt.save` writes: each kind is one line of `MAKERS`."""
+
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import mnemotrace as mt
+from mnemotrace import files
+from mnemotrace.core.artifact import Artifact, write
+from mnemotrace.core.edit import Dense, Edit, Sparse
+from mnemotrace.core.errors import ArtifactError
+from mnemotrace.core.lowrank import LowRank
+from mnemotrace.core.site import Site
+from mnemotrace.core.trace import Engram
+from mnemotrace.evaluation.calibration import Calibration, Point
+from mnemotrace.evaluation.criteria import Criteria, Criterion
+from mnemotrace.evaluation.depth import Depth
+from mnemotrace.stats.moments import Moments, Statistics
+
+DTYPES = (torch.float64, torch.float32, torch.bfloat16)
+MANIFEST = {"base": {"architecture": "a", "weights": "w"}, "version": "0"}
+
+
+class Draw:
+    """Random shapes and values from one seed."""
+
+    def __init__(self, seed: int) -> None:
+        self.generator = torch.Generator().manual_seed(seed)
+        self.dtype = DTYPES[self.below(3)]
+
+    def below(self, stop: int) -> int:
+        return int(torch.randint(stop, (), generator=self.generator))
+
+    def normal(self, *shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=self.generator, dtype=torch.float64).to(self.dtype)
+
+    def number(self) -> float:
+        return float(self.normal().double())
+
+
+def sites(draw: Draw) -> dict[str, Site]:
+    o, d = 1 + draw.below(4), 1 + draw.below(4)
+    names = [f"h.{i}.c[{i}]" for i in range(1 + draw.below(4))]
+    part = (None, 1, (0, o))[draw.below(3)]
+    bias = ("bias", None)[draw.below(2)]
+    return {n: Site(n, f"{n}.w", o, d, bias, n, "expert", part, bool(draw.below(2)), tied=("x",)) for n in names}
+
+
+def lowrank(draw: Draw, chosen: dict[str, Site]) -> dict[str, LowRank]:
+    rank = draw.below(4)
+    (first, *_) = chosen.values()
+    shared = draw.normal(rank, first.width)
+    rights = {name: shared if draw.below(2) else draw.normal(rank, site.d) for name, site in chosen.items()}
+    return {name: LowRank(site, draw.normal(site.o, rank), rights[name]) for name, site in chosen.items()}
+
+
+def statistics(draw: Draw) -> Statistics:
+    chosen = sites(draw)
+    moments: dict[str, Moments] = {}
+    for name, site in chosen.items():
+        if moments and draw.below(2):
+            moments[name] = next(iter(moments.values()))
+        else:
+            moments[name] = Moments.of(draw.normal(1 + draw.below(2 * site.d), site.d))
+    return Statistics(moments, chosen, MANIFEST | {"batches": 3})
+
+
+def engram(draw: Draw) -> Engram:
+    traces = lowrank(draw, sites(draw))
+    evidence = {name: {"leak": draw.number(), "rank": 3, "condition": 1e13} for name in traces}
+    return Engram(traces, evidence, MANIFEST | {"rcond": None})
+
+
+def edit(draw: Draw) -> Edit:
+    changes = [*lowrank(draw, sites(draw)).values()]
+    for i in range(draw.below(3)):
+        changes.append(Dense(f"dense.{i}", draw.normal(2, 3)))
+        changes.append(Sparse(f"sparse.{i}", (2, 3), torch.tensor([1, 5]), draw.normal(2)))
+    order = torch.randperm(len(changes), generator=draw.generator)
+    return Edit(tuple(changes[i] for i in order), MANIFEST | {"method": "erase"})
+
+
+def calibration(draw: Draw) -> Calibration:
+    kept = {"others": draw.number()}
+    point = Point("all", ("a", "b"), draw.number(), 0.1, draw.number(), kept, kept, True, depth=None)
+    return Calibration((point, point), {"target": 1.0}, {"others": 0.02}, 0.05, None, 1, None, MANIFEST)
+
+
+def criteria(draw: Draw) -> Criteria:
+    one = Criterion(draw.number(), (0.1, 0.2), draw.number(), (0.0, 0.1), "what it says")
+    return Criteria({"necessity": one}, {"erased": {"target": 0.1}}, 0.1, 5, {"a": {"leak": 0.1}}, MANIFEST)
+
+
+def depth(draw: Draw) -> Depth:
+    return Depth({"erased": {"a": draw.number()}}, {"steps": [0, 1, 2]}, 0.1, MANIFEST)
+
+
+MAKERS: dict[str, Callable[[Draw], Any]] = {
+    "calibration": calibration,
+    "criteria": criteria,
+    "depth": depth,
+    "edit": edit,
+    "engram": engram,
+    "statistics": statistics,
+}
+
+storable = pytest.mark.parametrize("kind", MAKERS)
+seeds = st.integers(0, 2**31)
+
+
+def same(first: Any, second: Any) -> bool:
+    """Equal as packed: the same JSON, the same bits, the same tensors shared."""
+    a, b = first.pack(), second.pack()
+    json_equal = json.loads(json.dumps(dict(a.header))) == json.loads(json.dumps(dict(b.header)))
+    if not json_equal or a.tensors.keys() != b.tensors.keys():
+        return False
+    return _sharing(a) == _sharing(b) and all(
+        t.dtype == b.tensors[name].dtype and torch.equal(t, b.tensors[name]) for name, t in a.tensors.items()
+    )
+
+
+def _sharing(packed: Artifact) -> set[frozenset[str]]:
+    groups: dict[int, set[str]] = {}
+    for name, tensor in packed.tensors.items():
+        groups.setdefault(id(tensor), set()).add(name)
+    return {frozenset(group) for group in groups.values()}
+
+
+def test_every_kind_that_loads_is_in_this_battery() -> None:
+    assert set(MAKERS) == set(files._HOMES)
+
+
+@storable
+@given(seed=seeds)
+def test_what_is_saved_is_what_loads(kind: str, seed: int) -> None:
+    thing = MAKERS[kind](Draw(seed))
+    with tempfile.TemporaryDirectory() as folder:
+        found = mt.load(mt.save(thing, Path(folder) / "x.safetensors"))
+    assert type(found) is type(thing)
+    assert found.kind == kind
+    assert same(found, thing)
+
+
+@storable
+def test_the_battery_sees_a_difference(kind: str) -> None:
+    make = MAKERS[kind]
+    assert same(make(Draw(0)), make(Draw(0)))
+    assert not same(make(Draw(0)), make(Draw(1)))
+
+
+@storable
+@given(seed=seeds, share=st.floats(0, 1, exclude_max=True))
+def test_a_file_cut_short_is_refused(kind: str, seed: int, share: float) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = mt.save(MAKERS[kind](Draw(seed)), Path(folder) / "x")
+        content = path.read_bytes()
+        path.write_bytes(content[: int(share * len(content))])
+        with pytest.raises(ArtifactError, match="expected a (whole|mnemotrace) artifact"):
+            mt.load(path)
+
+
+@storable
+def test_saving_twice_gives_the_same_bytes(kind: str, tmp_path: Path) -> None:
+    thing = MAKERS[kind](Draw(0))
+    first, second = (mt.save(thing, tmp_path / name).read_bytes() for name in "ab")
+    assert first == second
+
+
+@storable
+def test_a_failing_save_leaves_the_old_file_and_no_other(kind: str, tmp_path: Path, monkeypatch) -> None:
+    path = mt.save(MAKERS[kind](Draw(0)), tmp_path / "x")
+    before = path.read_bytes()
+
+    def stumble(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mnemotrace.core.artifact.save_file", stumble)
+    with pytest.raises(KeyboardInterrupt):
+        mt.save(MAKERS[kind](Draw(1)), path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_kind_that_we_do_not_know_is_refused(tmp_path: Path) -> None:
+    path = write(Artifact("spell", {}), tmp_path / "x")
+    with pytest.raises(ArtifactError, match="got kind 'spell' in .*; expected one of calibration, criteria, depth"):
+        mt.load(path)
+
+
+@pytest.mark.parametrize("thing", [3, torch.ones(1), {"a": 1}])
+def test_what_cannot_be_stored_is_a_type_error(thing: object, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="expected something of mnemotrace: calibration"):
+        mt.save(thing, tmp_path / "x")
+    assert not list(tmp_path.iterdir())
