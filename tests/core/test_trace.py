@@ -41,7 +41,7 @@ def test_algebra_is_that_of_the_dense_matrices(first: int, second: int, factor: 
         torch.testing.assert_close(dense(a - b)[name], x - y)
         torch.testing.assert_close(dense(-a)[name], -x)
         torch.testing.assert_close(dense(factor * a)[name], factor * x)
-        torch.testing.assert_close(dense(a.scaled({n: factor for n in NAMES}))[name], factor * x)
+        torch.testing.assert_close(dense(a.scaled(dict.fromkeys(NAMES, factor)))[name], factor * x)
 
 
 @given(seeds, seeds)
