@@ -37,7 +37,7 @@ class Moments:
 
     @classmethod
     def of(cls, rows: Tensor) -> "Moments":
-        """Measure rows `(n, d)`.
+        """Measure rows `(n, d)`, in float32 at least; few rows are copied.
 
         Raises:
             ValueError: not two-dimensional.
@@ -46,8 +46,10 @@ class Moments:
         if rows.ndim != 2:
             raise ValueError(f"got rows of shape {tuple(rows.shape)}; expected (n, d); flatten the leading axes")
         require_finite(rows, "rows")
+        few = len(rows) < rows.shape[1]
+        rows = rows.detach().to(torch.promote_types(rows.dtype, torch.float32), copy=few)
         kept = cls(len(rows), rows.sum(0, dtype=torch.float64), rows=rows)
-        return kept if kept.n < kept.d else replace(kept, second=rows.T @ rows, rows=None)
+        return kept if few else replace(kept, second=rows.T @ rows, rows=None)
 
     @property
     def d(self) -> int:
@@ -71,7 +73,7 @@ class Moments:
             )
         n, first = self.n + other.n, self.first + other.first
         if self.rows is not None and other.rows is not None and n < self.d:
-            return Moments(n, first, rows=torch.cat([self.rows, other.rows.to(self.rows)]))
+            return Moments(n, first, rows=torch.cat([self.rows, other.rows.to(self.rows.device)]))
         mine, theirs = self._second(), other._second()
         dtype = torch.promote_types(mine.dtype, theirs.dtype)
         return Moments(n, first, second=mine.to(dtype) + theirs.to(mine.device, dtype))
@@ -171,7 +173,9 @@ class Statistics(Mapping[str, Moments]):
         tensors: dict[str, Tensor] = {}
         sites: dict[str, Any] = {}
         for name, moments in self.items():
-            parts = packed.setdefault(id(moments), _packed(moments))
+            if id(moments) not in packed:
+                packed[id(moments)] = _packed(moments)
+            parts = packed[id(moments)]
             tensors |= {f"{name}.{part}": tensor for part, tensor in parts.items()}
             sites[name] = self.sites[name].to_json() | {"n": moments.n, "rows": moments.rows is not None}
         return Artifact(self.kind, {"sites": sites, "manifest": dict(self.manifest)}, tensors)
