@@ -1,0 +1,24 @@
+"""The command line: a file per verb, each of which parses, calls one function and writes; torch is loaded only then."""
+
+import click
+
+from mnemotrace.cli._options import Main
+from mnemotrace.cli.demo import demo
+from mnemotrace.cli.report import report
+from mnemotrace.cli.show import show
+
+__all__ = ["main"]
+
+
+@click.group(cls=Main, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="mnemotrace", message="mnemotrace %(version)s")
+def main() -> None:
+    """Find, prove, erase and restore memories in trained networks.
+
+    What a command prints is data (--json for programs); progress and remarks go to stderr. Exit codes: 0 done,
+    1 failed, 2 wrong usage.
+    """
+
+
+for command in (demo, report, show):
+    main.add_command(command)

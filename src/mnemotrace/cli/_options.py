@@ -1,0 +1,72 @@
+"""Options that several commands share, and the frame that makes a function a command."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mnemotrace.cli._session import Session, command_line
+
+ARGUMENTS = "mnemotrace.arguments"
+Function = Callable[..., None]
+
+
+class Main(click.Group):
+    """A group that remembers what was typed, for the manifest of what a command makes."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take the arguments down before they are parsed."""
+        ctx.meta[ARGUMENTS] = list(args)
+        return super().parse_args(ctx, args)
+
+
+def verb(name: str, *examples: str) -> Callable[[Function], click.Command]:
+    """Make a command of `function(session, **options)`, with the options that every command has.
+
+    Args:
+        name: of the command.
+        examples: command lines, shown at the end of its help.
+    """
+
+    def decorate(function: Function) -> click.Command:
+        @functools.wraps(function)
+        def run(*, as_json: bool, quiet: bool, debug: bool, threads: int | None, seed: int, **options: Any) -> None:
+            typed = click.get_current_context().meta.get(ARGUMENTS, [name])
+            session = Session(as_json, quiet, debug, threads, seed, command_line(typed))
+            with session.running():
+                function(session, **options)
+
+        shown = "\n".join(f"  {line}" for line in examples)
+        text = f"{inspect.cleandoc(function.__doc__ or '')}\n\n\b\nFor example:\n{shown}"
+        command = click.command(name, help=text)(run)
+        command.params += _everywhere()
+        return command
+
+    return decorate
+
+
+def _everywhere() -> list[click.Parameter]:
+    whole = click.IntRange(min=1)
+    return [
+        click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON object instead of a table."),
+        click.Option(["--silent", "quiet"], is_flag=True, help="No progress bar and no remarks."),
+        click.Option(["--threads"], type=whole, metavar="N", help="Threads to compute on; torch's choice otherwise."),
+        click.Option(["--seed"], type=int, default=0, show_default=True, help="Of every random draw."),
+        click.Option(["--debug"], is_flag=True, help="Show the traceback of an error."),
+    ]
+
+
+def output(suffix: str, *, required: bool = True) -> Callable[[Function], Function]:
+    """`-o`: where the artifact goes."""
+    return click.option(
+        "-o",
+        "--output",
+        "path",
+        type=click.Path(path_type=Path, dir_okay=False),
+        required=required,
+        metavar=f"FILE{suffix}",
+        help="Where to write; the file appears whole or not at all.",
+    )
