@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from mnemotrace.adapters.hooks import evaluating, forward, record, stop_at
 from mnemotrace.adapters.linear import sites as all_sites
-from mnemotrace.adapters.rows import Unfold, check_mask, masked_rows
+from mnemotrace.adapters.rows import Tokens, Unfold, check_mask, masked_rows
 from mnemotrace.core.artifact import Artifact, fingerprint, library_version, read, write
 from mnemotrace.core.progress import Progress, silent
 from mnemotrace.core.site import Site
@@ -118,7 +118,7 @@ class _Collector:
         self._past_head = False
         self._head_checked = False
 
-    def receive(self, site: Site, source: Tensor, unfold: Unfold) -> None:
+    def receive(self, site: Site, source: Tensor, unfold: Unfold, tokens: Tokens | None = None, /) -> None:
         """Take note that a site reads a tensor."""
         if self._past_head:
             self._head_checked = False
@@ -127,7 +127,7 @@ class _Collector:
         if reading is not None and site.name not in reading.readers:
             reading.readers.append(site.name)
             return
-        rows = masked_rows(unfold(source), self.mask, site.name)
+        rows = masked_rows(unfold(source), self.mask, site.name, tokens)
         rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
         if rows.untyped_storage().data_ptr() == source.untyped_storage().data_ptr():
             rows = rows.clone()
@@ -181,13 +181,14 @@ class _Collector:
         return Artifact("collection", header, tensors)
 
     def unpack(self, artifact: Artifact) -> None:
-        """Take up the state again."""
+        """Take up the state again, in fresh memory: products differ in the last bit with the alignment of a file."""
+        tensors = {name: tensor.clone() for name, tensor in artifact.tensors.items()}
         for i, group in enumerate(artifact.header["groups"]):
             accumulator = Accumulator(self.dtype)
             accumulator.n = group["n"]
-            accumulator.first = artifact.tensors.get(f"{i}.first")
-            accumulator.second = artifact.tensors.get(f"{i}.second")
-            accumulator.buffer = [artifact.tensors[f"{i}.waiting.{j}"] for j in range(group["waiting"])]
+            accumulator.first = tensors.get(f"{i}.first")
+            accumulator.second = tensors.get(f"{i}.second")
+            accumulator.buffer = [tensors[f"{i}.waiting.{j}"] for j in range(group["waiting"])]
             self.accumulators[tuple(group["readers"])] = accumulator
 
 

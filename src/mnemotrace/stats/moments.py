@@ -24,13 +24,13 @@ class Moments:
     """What is known of the inputs at a site; immutable.
 
     Attributes:
-        n: number of rows.
+        n: number of rows; the sum of their weights after `weighted`, then not always whole.
         first: `(d,)` their sum, float64.
         second: `(d, d)` sum of outer products, or None while the rows are kept.
         rows: `(n, d)` the rows themselves, or None.
     """
 
-    n: int
+    n: float
     first: Tensor
     second: Tensor | None = None
     rows: Tensor | None = None
@@ -77,6 +77,16 @@ class Moments:
         mine, theirs = self._second(), other._second()
         dtype = torch.promote_types(mine.dtype, theirs.dtype)
         return Moments(n, first, second=mine.to(dtype) + theirs.to(mine.device, dtype))
+
+    def weighted(self, weight: float) -> "Moments":
+        """Count every row `weight` times; a matrix is formed where rows were kept.
+
+        Raises:
+            ValueError: the weight is not a positive number.
+        """
+        if not 0 < weight < float("inf"):
+            raise ValueError(f"got weight={weight}; expected a positive number; leave the statistics out instead of 0")
+        return Moments(weight * self.n, weight * self.first, second=weight * self._second())
 
     def matrix(self, *, bias: bool = False) -> Tensor:
         """Return `C` in float64, `(d, d)` or bordered `(d + 1, d + 1)`."""
@@ -156,6 +166,12 @@ class Statistics(Mapping[str, Moments]):
             moments[name] = merged[pair]
         batches = self.manifest.get("batches", 0) + other.manifest.get("batches", 0)
         return Statistics(moments, self.sites, dict(self.manifest) | {"batches": batches})
+
+    def weighted(self, weight: float) -> "Statistics":
+        """Count every row `weight` times: `reference = rest + near.weighted(10)` keeps what is near with more force."""
+        shared = {id(moments): moments for moments in self.values()}
+        weighted = {key: moments.weighted(weight) for key, moments in shared.items()}
+        return Statistics({name: weighted[id(m)] for name, m in self.items()}, self.sites, self.manifest)
 
     def select(self, select: Selection = None, layers: list[int] | None = None) -> "Statistics":
         """Keep some sites, chosen as in `mt.sites`."""
