@@ -172,7 +172,9 @@ class _Collector:
         tensors: dict[str, Tensor] = {}
         groups: list[dict[str, Any]] = []
         for i, (readers, accumulator) in enumerate(self.accumulators.items()):
-            groups.append({"readers": list(readers), "n": accumulator.n, "waiting": len(accumulator.buffer)})
+            device = "cpu" if accumulator.first is None else str(accumulator.first.device)
+            counts = {"n": accumulator.n, "waiting": len(accumulator.buffer)}
+            groups.append({"readers": list(readers), "device": device, **counts})
             tensors |= {f"{i}.waiting.{j}": part for j, part in enumerate(accumulator.buffer)}
             for part in ("first", "second"):
                 if getattr(accumulator, part) is not None:
@@ -182,13 +184,16 @@ class _Collector:
 
     def unpack(self, artifact: Artifact) -> None:
         """Take up the state again, in fresh memory: products differ in the last bit with the alignment of a file."""
-        tensors = {name: tensor.clone() for name, tensor in artifact.tensors.items()}
         for i, group in enumerate(artifact.header["groups"]):
+            mine = {
+                name.removeprefix(f"{i}."): tensor.to(group["device"], copy=True)
+                for name, tensor in artifact.tensors.items()
+                if name.startswith(f"{i}.")
+            }
             accumulator = Accumulator(self.dtype)
             accumulator.n = group["n"]
-            accumulator.first = tensors.get(f"{i}.first")
-            accumulator.second = tensors.get(f"{i}.second")
-            accumulator.buffer = [tensors[f"{i}.waiting.{j}"] for j in range(group["waiting"])]
+            accumulator.first, accumulator.second = mine.get("first"), mine.get("second")
+            accumulator.buffer = [mine[f"waiting.{j}"] for j in range(group["waiting"])]
             self.accumulators[tuple(group["readers"])] = accumulator
 
 
@@ -246,8 +251,8 @@ def _check_memory(sites: Mapping[str, Site], dtype: torch.dtype, max_bytes: int 
     log.info("collecting at %d sites; the sums need at most %.2f GB", len(sites), needed / 1e9)
     if max_bytes is not None and needed > max_bytes:
         raise ValueError(
-            f"got {len(sites)} sites whose sums may need {needed:,} bytes; expected at most {max_bytes:,}; choose fewer "
-            "with mt.sites(model, select, layers) and collect in turns"
+            f"got {len(sites)} sites whose sums may need {needed:,} bytes; expected at most {max_bytes:,}; choose "
+            "fewer with mt.sites(model, select, layers) and collect in turns"
         )
 
 
@@ -269,7 +274,8 @@ def _resume(
     expected = _run_key(model, sites, collector.dtype)
     if artifact.header["run"] != expected:
         raise ValueError(
-            f"got a checkpoint {checkpoint} of another run; expected the same model, sites and dtype; delete it to start over"
+            f"got a checkpoint {checkpoint} of another run; expected the same model, sites and dtype; delete it to start "
+            "over"
         )
     collector.unpack(artifact)
     done = int(artifact.header["done"])
