@@ -3,7 +3,14 @@
 import click
 
 from mnemotrace.cli._options import Main
+from mnemotrace.cli.calibrate import calibrate
+from mnemotrace.cli.collect import collect
+from mnemotrace.cli.compose import compose
+from mnemotrace.cli.criteria import criteria
 from mnemotrace.cli.demo import demo
+from mnemotrace.cli.erase import erase
+from mnemotrace.cli.locate import locate
+from mnemotrace.cli.measure import measure
 from mnemotrace.cli.report import report
 from mnemotrace.cli.show import show
 
@@ -20,5 +27,5 @@ def main() -> None:
     """
 
 
-for command in (demo, report, show):
+for command in (collect, locate, criteria, calibrate, erase, measure, compose, show, report, demo):
     main.add_command(command)

@@ -9,12 +9,14 @@ import logging
 import math
 import os
 import shlex
+import shutil
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 Rows = Sequence[tuple[str, ...]]
 INTERRUPTED = 130
+ENDLESS = 10_000
 _QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TRANSFORMERS_VERBOSITY": "error",
@@ -171,11 +174,14 @@ def print_table(rows: Rows, headings: Sequence[str] = ()) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(width=None if sys.stdout.isatty() else 400, highlight=False)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else ENDLESS
     table = Table(*headings, show_header=bool(headings), box=SIMPLE_HEAD if headings else None, pad_edge=False)
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    console.print(table)
+        table.add_row(*map(Text, row))
+    console = Console(file=StringIO(), width=width, highlight=False)
+    with console.capture() as printed:
+        console.print(table)
+    click.echo("\n".join(line.rstrip() for line in printed.get().strip("\n").splitlines()))
 
 
 def command_line(arguments: Sequence[str]) -> str:

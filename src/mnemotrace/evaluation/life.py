@@ -262,7 +262,7 @@ def complete(parts: Cast, shown: Sequence[tuple[str, Example]]) -> list[list[tup
 def bit_equal(first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:
     """Tell whether two lists of tensors hold the same bits; unlike `==`, NaN equals itself and -0 is not 0."""
     pairs = list(zip(first, second, strict=True))
-    return all(torch.equal(a.contiguous().view(torch.uint8), b.contiguous().view(torch.uint8)) for a, b in pairs)
+    return all(torch.equal(a.flatten().view(torch.uint8), b.flatten().view(torch.uint8)) for a, b in pairs)
 
 
 def _texts(parts: Cast) -> list[Batch]:

@@ -1,0 +1,121 @@
+"""`mnemotrace erase`: the edit that takes a memory out."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mnemotrace.cli._inputs import Network, Reading, apart, open_network, read_source, reading, statistics_of
+from mnemotrace.cli._options import output, verb
+from mnemotrace.cli._session import Session
+from mnemotrace.cli.locate import DROP
+
+if TYPE_CHECKING:
+    from mnemotrace.core.edit import Edit
+    from mnemotrace.core.trace import Engram
+
+
+@verb(
+    "erase",
+    "mnemotrace erase funes engram.safetensors -o edit.safetensors --strength 1.2 --merge edited-model",
+    "mnemotrace erase funes --calibration calibration.safetensors --target fact.jsonl --reference facts.jsonl "
+    "-o edit.safetensors --positions predict",
+)
+@click.argument("model")
+@click.argument("engram", required=False, metavar="[ENGRAM]", type=click.Path(path_type=Path))
+@click.option("--calibration", type=click.Path(path_type=Path), metavar="FILE", help="Take its sites and strengths.")
+@click.option("--target", metavar="FILE", help="With --calibration: the memory, statistics or JSON lines.")
+@click.option("--reference", metavar="FILE", help="With --calibration: what must be kept, statistics or JSON lines.")
+@click.option("--drop-shared", is_flag=True, help=DROP)
+@output(".safetensors")
+@click.option("--strength", type=float, metavar="X", help="Factor of the engram: 1 otherwise, or the calibrated one.")
+@click.option("--peft", type=click.Path(path_type=Path), metavar="DIR", help="Write a LoRA adapter too.")
+@click.option("--merge", type=click.Path(path_type=Path), metavar="DIR", help="Write the edited model too.")
+@click.option("--overwrite", is_flag=True, help="Replace folders that --peft or --merge wrote before.")
+@click.option("--force", is_flag=True, help="Also on another model than the engram was made on.")
+@reading()
+def erase(
+    session: Session,
+    *,
+    model: str,
+    engram: Path | None,
+    calibration: Path | None,
+    target: str | None,
+    reference: str | None,
+    drop_shared: bool,
+    path: Path,
+    strength: float | None,
+    peft: Path | None,
+    merge: Path | None,
+    overwrite: bool,
+    force: bool,
+    **options: Any,
+) -> None:
+    """Erase a memory: write the edit that subtracts its engram, and at will a LoRA adapter or the edited model.
+
+    The edit is a value: MODEL itself is never changed. Give an engram, or a calibration with a target and a reference.
+    """
+    import mnemotrace as mt
+
+    found = _from_file(engram) if engram is not None and calibration is None else None
+    if found is None and (engram is not None or calibration is None or target is None or reference is None):
+        raise click.UsageError("expected either ENGRAM, or --calibration with --target and --reference")
+    network = open_network(model)
+    if found is None:
+        how = Reading(**options)
+        found, factor = _calibrated(session, network, how, (calibration, target, reference), drop=drop_shared)
+        strength = factor if strength is None else strength
+    network.require_base(found, "an engram", force=force)
+    edit = mt.erase(found, 1.0 if strength is None else strength)
+    session.save(edit, path)
+    written = _export(network, edit, peft, merge, overwrite=overwrite)
+    session.made(path, **_numbers(network, edit), **written)
+
+
+def _from_file(path: Path) -> "Engram":
+    from mnemotrace.core.artifact import read
+    from mnemotrace.core.trace import Engram
+
+    return Engram.unpack(read(path, "engram"))
+
+
+def _calibrated(
+    session: Session, network: Network, how: Reading, files: tuple[Any, ...], *, drop: bool
+) -> "tuple[Engram, float]":
+    from mnemotrace.core.artifact import read
+    from mnemotrace.evaluation.calibration import Calibration
+
+    calibration, target, reference = files
+    setting = Calibration.unpack(read(calibration, "calibration"))
+    network.require_base(setting, "a calibration")
+    memory, rest = read_source(target), read_source(reference)
+    if isinstance(memory, list) and isinstance(rest, list):
+        rest = apart(session, memory, rest, "reference", drop=drop)
+    chosen = how.only(setting.best.names)
+    wanted, kept = statistics_of(session, network, chosen, target=memory, reference=rest)
+    return setting.engram(network.model, target=wanted, reference=kept), setting.best.strength
+
+
+def _export(
+    network: Network, edit: "Edit", peft: Path | None, merge: Path | None, *, overwrite: bool
+) -> dict[str, str]:
+    import mnemotrace as mt
+
+    written: dict[str, str] = {}
+    if peft is not None:
+        written["peft"] = str(edit.to_peft(peft, network.model, overwrite=overwrite))
+    if merge is not None:
+        made = mt.merge(network.model, edit, merge, tokenizer=network.tokenizer, overwrite=overwrite)
+        written["merge"] = str(made)
+    return written
+
+
+def _numbers(network: Network, edit: "Edit") -> dict[str, Any]:
+    """Return how large the edit is beside what it changes, by site."""
+    from mnemotrace.adapters.linear import weight_of
+    from mnemotrace.core.lowrank import LowRank
+
+    changes = [change for change in edit.changes if isinstance(change, LowRank)]
+    norms = {c.site.name: c.norm() / float(weight_of(network.model, c.site).float().norm()) for c in changes}
+    strength = edit.manifest.get("strength")
+    return {"strength": strength, "parameters": list(edit.parameters), "relative_norms": norms}
