@@ -5,6 +5,7 @@ is applied. An edit that is large beside its weight is a sign that the target li
 inverse was hardly regularised, and is refused.
 """
 
+import math
 import warnings
 
 import torch
@@ -33,6 +34,7 @@ def erase(engram: Engram, strength: float = 1.0, *, limit: float | None = REFUSE
         The edit, with the engram's manifest.
 
     Raises:
+        ValueError: the strength is not finite.
         EditError: the change is out of bounds at some site; the sites are named.
 
     Warns:
@@ -54,7 +56,7 @@ def null(model: nn.Module, engram: Engram) -> Edit:
     changes: list[Change] = []
     for parameter in dict.fromkeys(n for t in engram.values() for n in (t.site.weight, t.site.bias) if n is not None):
         stored = model.get_parameter(parameter).detach()
-        mask = torch.zeros_like(stored, dtype=torch.bool)
+        mask = torch.zeros(stored.shape, dtype=torch.bool, device=stored.device)  # contiguous: seen through views
         for trace in engram.values():
             if trace.site.weight == parameter:
                 trace.site.view(mask).fill_(True)
@@ -71,6 +73,8 @@ def relative_norms(model: nn.Module, engram: Engram) -> dict[str, float]:
 
 
 def _edit(engram: Engram, factor: float, method: str, limit: float | None) -> Edit:
+    if not math.isfinite(factor):
+        raise ValueError(f"got strength={abs(factor)}; expected a finite number; 1 subtracts the engram once")
     if limit is not None:
         _check_size(engram, factor, limit)
     manifest = dict(engram.manifest) | {"method": method, "strength": abs(factor), "of": dict(engram.manifest)}
