@@ -10,10 +10,10 @@ Memory: one copy of each touched parameter, kept for the way back.
 """
 
 import warnings
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ WANTED_COSINE = 0.99
 
 # Writes to a parameter that were taken back since, so that an edit still recognises the weights that it left when a
 # later edit has come and gone.
-_TAKEN_BACK = WeakTensorKeyDictionary()
+_TAKEN_BACK: MutableMapping[Any, int] = WeakTensorKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -244,8 +244,8 @@ def _delta(name: str, parameter: nn.Parameter, edit: Edit) -> Tensor:
 def _rounding(new: Tensor, old: Tensor, wanted: Tensor) -> Rounding:
     realised = (new.float() - old.float()).double().flatten()
     aim = wanted.double().flatten()
-    size = float(realised.norm() * aim.norm())
-    if float(aim.norm()) == 0:
+    size = float((realised @ realised).sqrt() * (aim @ aim).sqrt())
+    if not bool(aim.any()):
         return Rounding(1.0, 1.0)
     moved = float((realised[aim != 0] != 0).double().mean())
     return Rounding(float(realised @ aim) / size if size else 0.0, moved)

@@ -5,11 +5,14 @@ whatever the kind needs besides (sites, base-model fingerprint, counts, method, 
 are stored once. Reports are drawn from artifacts alone, so a header is plain JSON.
 """
 
+# safetensors has no types of its own
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -122,7 +125,7 @@ def _parsed(text: str, path: str | Path) -> dict[str, Any]:
 
 
 @contextmanager
-def atomic(path: str | Path) -> Iterator[Path]:
+def atomic(path: str | Path) -> Generator[Path, None, None]:
     """Give a temporary name beside `path`; it takes the final name on success and vanishes otherwise."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

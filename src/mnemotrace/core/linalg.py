@@ -10,6 +10,9 @@ The default cut is `d * eps(float32)` whatever the dtype: it is a regularisation
 (the value that the reference implementation of AI Engram uses).
 """
 
+# torch.linalg has no types of its own
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from dataclasses import dataclass
 
 import torch

@@ -5,6 +5,7 @@ Engrams and edits are both made of these. All algebra works on the factors; the 
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -92,7 +93,7 @@ class LowRank:
         left, right = compress(self.left, self.right, rank=rank, energy=energy)
         return LowRank(self.site, left, right)
 
-    def to(self, *args: torch.device | torch.dtype | str) -> "LowRank":
+    def to(self, *args: Any) -> "LowRank":
         """Move or cast both factors, as `Tensor.to` does."""
         return replace(self, left=self.left.to(*args), right=self.right.to(*args))
 

@@ -75,7 +75,8 @@ class Site:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Site":
         """Rebuild a site from `to_json`."""
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+        pairs: dict[str, Any] = {name: tuple(values[name]) for name in values if type(values[name]) is list}
+        return cls(**{**values, **pairs})
 
 
 def _part(stored: Tensor, part: int | tuple[int, int] | None) -> Tensor:

@@ -100,10 +100,7 @@ class Criteria(Mapping[str, Criterion]):
     def unpack(cls, artifact: Artifact) -> "Criteria":
         """Rebuild from an artifact."""
         values = dict(artifact.header)
-        values["criteria"] = {
-            name: Criterion(**{k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()})
-            for name, entry in values["criteria"].items()
-        }
+        values["criteria"] = {name: _criterion(entry) for name, entry in values["criteria"].items()}
         return cls(**values)
 
 
@@ -141,7 +138,7 @@ def criteria(
         Criteria with intervals and controls.
 
     Raises:
-        ValueError: scores are not `(n,)`, not finite, or at chance before anything is edited, so that nothing can be lost.
+        ValueError: scores are not `(n,)` or not finite, or at chance before anything is edited: nothing can be lost.
     """
     generator = generator or torch.Generator().manual_seed(0)
     runs = _Runs(model, score, {"target": target, "control": control}, progress or silent, 8 + 4 * draws)
@@ -168,6 +165,11 @@ def criteria(
     behaviour = {side: {name: float(s.mean()) for name, s in by.items()} for side, by in runs.scores.items()}
     ordered = {name: measured[name] for name in MEANING}
     return Criteria(ordered, behaviour, chance, draws, dict(engram.evidence), manifest)
+
+
+def _criterion(entry: Mapping[str, Any]) -> Criterion:
+    pairs = {name: tuple(entry[name]) for name in ("interval", "control_interval")}
+    return Criterion(**{**entry, **pairs})
 
 
 class _Runs:
@@ -198,8 +200,8 @@ class _Runs:
             base = float(by["untouched"].mean())
             if base <= chance:
                 raise ValueError(
-                    f"got a {side} score of {base:.3f} before any edit, at or below chance ({chance}); expected a memory "
-                    "that the network has; check the data and the score"
+                    f"got a {side} score of {base:.3f} before any edit, at or below chance ({chance}); expected a "
+                    "memory that the network has; check the data and the score"
                 )
 
     def table(self, side: str, *names: str) -> Tensor:

@@ -87,8 +87,8 @@ def _check_size(engram: Engram, factor: float, limit: float) -> None:
     if over:
         name, size = max(over.items(), key=lambda item: item[1])
         raise EditError(
-            f"got a change of {size:.1f} times the weight at {name} ({len(over)} sites above the limit); expected at most "
-            f"{limit}; give a reference that covers the target, a larger rcond, or a higher limit if you mean it"
+            f"got a change of {size:.1f} times the weight at {name} ({len(over)} sites above the limit); "
+            f"expected at most {limit}; give a reference that covers the target, a larger rcond, or a higher limit if you mean it"
         )
     loud = [name for name, size in sizes.items() if size > LOUD]
     if loud:

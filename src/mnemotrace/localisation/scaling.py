@@ -44,6 +44,7 @@ def _evidence(engram: Engram) -> Mapping[str, Mapping[str, float]]:
     missing = [name for name in engram if name not in engram.evidence]
     if missing:
         raise ValueError(
-            f"got an engram without measurements at {missing[:3]}; expected one from mt.engram; scale before adding or cutting"
+            f"got an engram without measurements at {missing[:3]}; expected one from mt.engram; scale before adding "
+            "or cutting"
         )
     return engram.evidence

@@ -274,8 +274,8 @@ def _resume(
     expected = _run_key(model, sites, collector.dtype)
     if artifact.header["run"] != expected:
         raise ValueError(
-            f"got a checkpoint {checkpoint} of another run; expected the same model, sites and dtype; delete it to start "
-            "over"
+            f"got a checkpoint {checkpoint} of another run; expected the same model, sites and dtype; "
+            "delete it to start over"
         )
     collector.unpack(artifact)
     done = int(artifact.header["done"])

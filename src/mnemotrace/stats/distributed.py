@@ -73,8 +73,8 @@ def _check(everyone: list[tuple[Any, int, dict[str, _Part]]]) -> None:
         what = f"sites {differing[:4]} in only one" if differing else f"networks {other} and {base}"
         if differing or base != other:
             raise ValueError(
-                f"got statistics in process {rank} that do not match process 0 ({what}); expected one network and the same "
-                "sites everywhere; pass the same `sites` to mt.collect, or .select() what all have"
+                f"got statistics in process {rank} that do not match process 0 ({what}); expected one network and "
+                "the same sites everywhere; pass the same `sites` to mt.collect, or .select() what all have"
             )
 
 

@@ -203,9 +203,9 @@ class Statistics(Mapping[str, Moments]):
         moments: dict[str, Moments] = {}
         sites: dict[str, Site] = {}
         for name, entry in artifact.header["sites"].items():
-            entry = dict(entry)
-            n, rows = entry.pop("n"), entry.pop("rows")
-            sites[name] = Site.from_json(entry)
+            values = dict(entry)
+            n, rows = values.pop("n"), values.pop("rows")
+            sites[name] = Site.from_json(values)
             body = artifact.tensors[f"{name}.{'rows' if rows else 'triangle'}"]
             first = artifact.tensors[f"{name}.first"]
             if id(body) not in shared:
