@@ -6,8 +6,8 @@ AI Engram (arXiv 2606.14997, Prop. 4.1): the minimum-norm minimiser of :math:`\|
 compromise and not a hard constraint. Larger :math:`\lambda` (selectivity) spares the reference more, smaller
 erases more of the target; the hard limit :math:`\lambda = \infty` is inert on the reference exactly.
 
-All maps are solved from the trained network's own inputs, in one pass. Solves are float64; factors are stored in
-float32, or float64 for a float64 network. Cost: see `localisation.reference`.
+All maps are solved from the trained network's own inputs, in one pass. Solves are float64; the weight's responses and
+the stored factors are float32, or float64 for a float64 network. Cost: see `localisation.reference`.
 """
 
 import math
@@ -24,8 +24,8 @@ from mnemotrace.core.lowrank import LowRank
 from mnemotrace.core.progress import Progress, silent
 from mnemotrace.core.site import Site
 from mnemotrace.core.trace import Engram
-from mnemotrace.localisation.reference import SOLVERS, Reference, Solution
-from mnemotrace.stats.moments import Moments, Statistics
+from mnemotrace.localisation.reference import SOLVERS, Factored, Reference, Solution, require_finite_moments
+from mnemotrace.stats.moments import Statistics
 
 
 def engram(
@@ -65,7 +65,8 @@ def engram(
         NonFiniteError: the statistics are not finite.
     """
     keep = reference if isinstance(reference, Reference) else Reference(reference)
-    _check(target, keep, selectivity, solver, rcond, energy)
+    _check_settings(selectivity, solver, rcond, energy, rank)
+    _check_statistics(target, keep)
     traces: dict[str, LowRank] = {}
     evidence: dict[str, dict[str, Any]] = {}
     solved: dict[tuple[int, int], tuple[Solution, Tensor]] = {}
@@ -78,18 +79,13 @@ def engram(
             solution = factored.solve(moments, selectivity=selectivity, solver=solver, rcond=rcond)
             solved[key] = solution, solution.right.to(dtype)
         solution, right = solved[key]
-        weight = weight_of(model, site, dtype=torch.float64)
-        response = weight @ solution.rows.T
-        trace = _thin(site, response.to(dtype), right)
+        weight = weight_of(model, site, dtype=dtype).to(right.device)
+        response = weight @ solution.rows.to(dtype).T
+        trace = _thin(site, response, right)
         cut = trace.truncated(rank=rank, energy=energy) if rank is not None or energy < 1 else trace
         traces[name] = cut
-        evidence[name] = _evidence(
-            _Measured(solution, response, weight, selectivity),
-            cut,
-            moments,
-            factored.moments,
-            keep.energy(name, weight),
-        )
+        extraction = _Extraction(solution, response.double(), cut, cut is trace, factored, selectivity)
+        evidence[name] = _evidence(extraction, float(weight.norm()), moments.n, keep.energy(name, weight))
         (progress or silent)(done, len(target), "sites")
     settings = {
         "solver": solver,
@@ -111,10 +107,14 @@ def _thin(site: Site, response: Tensor, right: Tensor) -> LowRank:
 
 
 @dataclass(frozen=True)
-class _Measured:
+class _Extraction:
+    """An engram at one site and what it came from; `whole` unless it was cut in rank."""
+
     solution: Solution
     response: Tensor
-    weight: Tensor
+    trace: LowRank
+    whole: bool
+    reference: Factored
     selectivity: float
 
 
@@ -146,52 +146,55 @@ class SiteEvidence:
     reinstatement: float
     gain: float
     leverage: float
-    target_rows: int
-    reference_rows: int
+    target_rows: float
+    reference_rows: float
 
 
-def _evidence(m: _Measured, trace: LowRank, target: Moments, kept: Moments, reference_energy: float) -> dict[str, Any]:
-    hat, response = m.solution.hat(), m.response
-    recalled = response @ hat
+def _evidence(x: _Extraction, weight: float, target_rows: float, reference_energy: float) -> dict[str, Any]:
+    hat, response = x.solution.hat(), x.response
+    follows = x.whole and 0 < x.selectivity < math.inf
+    recalled, leaked = (response @ hat, _leaked_energy(x, response @ hat)) if follows else _measured(x)
     size, gain = float(response.norm()), float(recalled.norm())
-    weight = float(m.weight.norm())
-    inner = float((recalled * response).sum())
-    leaked = _leaked_energy(m, hat, recalled)
     return asdict(
         SiteEvidence(
-            rank=m.solution.rank,
-            condition=m.solution.condition,
-            ridge=m.solution.ridge,
-            relative_norm=_ratio(trace.norm(), weight),
-            leak=_ratio(math.sqrt(max(leaked, 0.0)), math.sqrt(reference_energy)),
+            rank=x.solution.rank,
+            condition=x.solution.condition,
+            ridge=x.solution.ridge,
+            relative_norm=_ratio(x.trace.norm(), weight),
+            leak=_ratio(math.sqrt(leaked), math.sqrt(reference_energy)),
             miss=_ratio(float((response - recalled).norm()), size),
-            reinstatement=_ratio(inner, size * gain),
+            reinstatement=_ratio(float((recalled * response).sum()), size * gain),
             gain=_ratio(gain, size),
-            leverage=float(hat.trace()) / max(target.n, 1),
-            target_rows=target.n,
-            reference_rows=kept.n,
+            leverage=float(hat.trace()) / max(target_rows, 1),
+            target_rows=target_rows,
+            reference_rows=x.reference.moments.n,
         )
     )
 
 
-def _leaked_energy(m: _Measured, hat: Tensor, recalled: Tensor) -> float:
-    r"""Squared norm of the engram's responses to the reference, without touching the reference again.
+def _leaked_energy(x: _Extraction, recalled: Tensor) -> float:
+    r"""Squared norm of a whole engram's responses to the reference, without touching the reference again.
 
     With :math:`B = X T^{+}` and :math:`T = X^T X + \lambda R (+ \delta I)`:
     :math:`B R B^T = (H - H^2 - \delta B B^T) / \lambda`.
     """
-    if m.selectivity == 0 or math.isinf(m.selectivity):
-        return 0.0 if m.selectivity else math.nan
-    energy = float((recalled * m.response).sum() - recalled.square().sum())
-    if m.solution.ridge:
-        energy -= m.solution.ridge * float((m.response @ m.solution.right).square().sum())
-    return energy / m.selectivity
+    energy = float((recalled * x.response).sum() - recalled.square().sum())
+    if x.solution.ridge:
+        inner = x.solution.right @ x.solution.right.T
+        energy -= x.solution.ridge * float(((x.response @ inner) * x.response).sum())
+    return max(energy / x.selectivity, 0.0)
+
+
+def _measured(x: _Extraction) -> tuple[Tensor, float]:
+    """Responses to the target and squared norm of those to the reference, where the identities above do not hold."""
+    recalled = x.trace.left @ (x.trace.right @ x.solution.rows.to(x.trace.right.dtype).T)
+    return recalled.double(), x.reference.energy(torch.linalg.qr(x.trace.left).R @ x.trace.right)
 
 
 def predicted_residual(engram: Engram, strength: float = 1.0) -> dict[str, float]:
     """Predict what share of each site's response to the target stays after erasing at a strength, before any edit.
 
-    From the leverage matrix H: `|W X^T (I - strength H)| / |W X^T|`. Only the site's own inputs are considered: edits
+    It is `|W X^T - strength P X^T| / |W X^T|`, from what was measured. Only the site's own inputs are considered: edits
     of earlier sites change them further.
 
     Args:
@@ -200,8 +203,9 @@ def predicted_residual(engram: Engram, strength: float = 1.0) -> dict[str, float
     """
     residual: dict[str, float] = {}
     for name, values in engram.evidence.items():
-        gain, cosine = values["gain"] * strength, values["reinstatement"]
-        residual[name] = math.sqrt(max(1 - 2 * gain * cosine + gain**2, 0.0))
+        inner = 1 - values["gain"] * values["reinstatement"]
+        rest = (1 - strength) ** 2 + (strength * values["miss"]) ** 2 + 2 * strength * (1 - strength) * inner
+        residual[name] = math.sqrt(max(rest, 0.0))
     return residual
 
 
@@ -221,13 +225,14 @@ def leverages(
         ValueError: as `mt.engram`.
     """
     keep = reference if isinstance(reference, Reference) else Reference(reference)
-    _check(target, keep, selectivity, solver, rcond, 1.0)
+    _check_settings(selectivity, solver, rcond)
+    _check_statistics(target, keep)
     solve = {"selectivity": selectivity, "solver": solver, "rcond": rcond}
     return {name: keep[name].solve(moments, **solve).hat().diagonal().clamp(0, 1) for name, moments in target.items()}
 
 
-def _check(
-    target: Statistics, reference: Reference, selectivity: float, solver: str, rcond: float | None, energy: float
+def _check_settings(
+    selectivity: float, solver: str, rcond: float | None, energy: float = 1.0, rank: int | None = None
 ) -> None:
     if solver not in SOLVERS:
         raise ValueError(f"got solver={solver!r}; expected one of {SOLVERS}")
@@ -239,6 +244,11 @@ def _check(
         raise ValueError(f"got rcond={rcond}; expected a number between 0 and 1; None takes width * 1.19e-7")
     if not 0 < energy <= 1:
         raise ValueError(f"got energy={energy}; expected a share in (0, 1]")
+    if rank is not None and rank < 1:
+        raise ValueError(f"got rank={rank}; expected a positive number of directions; None keeps all")
+
+
+def _check_statistics(target: Statistics, reference: Reference) -> None:
     bases = target.manifest.get("base"), reference.statistics.manifest.get("base")
     if None not in bases and bases[0] != bases[1]:
         raise ValueError(
@@ -247,9 +257,11 @@ def _check(
     missing = [name for name in target if name not in reference]
     if missing:
         raise SelectionError(
-            f"got target sites that the reference lacks ({', '.join(missing[:4])}, {len(missing)} in all); expected the "
-            "reference at every one; collect it with the same sites, or target.select(...)"
+            f"got target sites that the reference lacks ({', '.join(missing[:4])}, {len(missing)} in all); expected "
+            "the reference at every one; collect it with the same sites, or target.select(...)"
         )
+    for name, moments in target.items():
+        require_finite_moments(moments, f"the target at {name}")
 
 
 def _ratio(part: float, whole: float) -> float:

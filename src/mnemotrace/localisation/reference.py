@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mnemotrace.core.linalg import Spectrum, default_rcond, spectrum, spectrum_of_rows
+from mnemotrace.core.linalg import Spectrum, default_rcond, require_finite, spectrum, spectrum_of_rows
 from mnemotrace.stats.moments import Moments, Statistics
 
 SOLVERS = ("truncate", "ridge")
@@ -89,6 +89,14 @@ class Factored:
             self._spectra[rcond] = Spectrum(full.values[:keep].clone(), full.vectors[:, :keep].clone())
         return self._spectra[rcond]
 
+    def energy(self, weight: Float[Tensor, "o width"]) -> float:
+        """Return the squared norm of a map's responses to the reference, `tr(W R W^T)`, in the map's type."""
+        rows = self.moments.design(bias=self.bias)
+        if rows is not None:
+            return float((rows.to(weight.dtype) @ weight.T).square().sum())
+        second = self.moments.matrix(bias=self.bias).to(weight.dtype)
+        return max(float(((weight @ second) * weight).sum()), 0.0)
+
     def _truncate(self, rows: Tensor, target: Moments, selectivity: float, rcond: float) -> Solution:
         reference = (
             self.spectrum(rcond) if selectivity > 0 else Spectrum(rows.new_zeros(0), rows.new_zeros(self.width, 0))
@@ -105,16 +113,19 @@ class Factored:
         return Solution(rows, joint.solve(inside, rcond) @ basis.T, joint.rank(rcond), joint.condition(rcond))
 
     def _ridge(self, rows: Tensor, selectivity: float, rcond: float) -> Solution:
-        if selectivity == 0 or self.moments.n == 0:
-            whole = spectrum_of_rows(rows)
-            delta = rcond * float(whole.values[0])
-            right = ((rows @ whole.vectors) / (whole.values + delta)) @ whole.vectors.T
-            return Solution(rows, right, self.width, 1 / rcond, delta)
         factor, delta = self._factor(selectivity, rcond)
-        solved = torch.cholesky_solve(rows.T, factor).T
-        gram = solved @ rows.T
+        if delta == 0:  # nothing to keep: the target alone sets the scale
+            whole = spectrum_of_rows(rows)
+            delta = rcond * float(whole.values[:1].sum())
+            damped = (whole.values + delta).clamp_min(torch.finfo(whole.values.dtype).tiny)
+            return Solution(rows, (rows @ whole.vectors / damped) @ whole.vectors.T, self.width, 1 / rcond, delta)
+        half = torch.linalg.solve_triangular(factor, rows.T, upper=False)
+        solved = torch.linalg.solve_triangular(factor.T, half, upper=True).T
+        gram = half.T @ half
         gram.diagonal().add_(1.0)
-        return Solution(rows, torch.linalg.solve(gram, solved), self.width, 1 / rcond + 1, delta)
+        return Solution(
+            rows, torch.cholesky_solve(solved, torch.linalg.cholesky(gram)), self.width, 1 / rcond + 1, delta
+        )
 
     def _factor(self, selectivity: float, rcond: float) -> tuple[Tensor, float]:
         key = selectivity, rcond
@@ -122,7 +133,7 @@ class Factored:
             matrix = selectivity * self.moments.matrix(bias=self.bias)
             delta = rcond * _largest_eigenvalue(matrix)
             matrix.diagonal().add_(delta)
-            self._cholesky[key] = torch.linalg.cholesky(matrix), delta
+            self._cholesky[key] = torch.linalg.cholesky(matrix) if delta > 0 else matrix, delta
         return self._cholesky[key]
 
     def _hard(self, rows: Tensor, rcond: float) -> Solution:
@@ -154,7 +165,11 @@ class Reference(Mapping[str, Factored]):
         """Return the factored reference at a site."""
         bias = self.statistics.sites[name].bias is not None
         moments = self.statistics[name]
-        return self._factored.setdefault((id(moments), bias), Factored(moments, bias))
+        key = id(moments), bias
+        if key not in self._factored:
+            require_finite_moments(moments, f"the reference at {name}")
+            self._factored[key] = Factored(moments, bias)
+        return self._factored[key]
 
     def __iter__(self):  # noqa: ANN204
         """Iterate over site names."""
@@ -165,16 +180,9 @@ class Reference(Mapping[str, Factored]):
         return len(self.statistics)
 
     def energy(self, name: str, weight: Tensor) -> float:
-        """Return the squared norm of the reference's responses at a site, `tr(W R W^T)`; computed once."""
+        """Return the squared norm of the reference's responses at a site; computed once."""
         if name not in self._energies:
-            factored = self[name]
-            rows = factored.moments.design(bias=factored.bias)
-            if rows is not None:
-                value = (rows.float() @ weight.float().T).square().sum()
-            else:
-                second = factored.moments.matrix(bias=factored.bias).float()
-                value = ((weight.float() @ second) * weight.float()).sum()
-            self._energies[name] = max(float(value), 0.0)
+            self._energies[name] = self[name].energy(weight)
         return self._energies[name]
 
 
@@ -184,6 +192,17 @@ def factor(reference: Statistics) -> Reference:
     Pass the result to `mt.engram` instead of the statistics; every concept after the first then costs a small solve.
     """
     return Reference(reference)
+
+
+def require_finite_moments(moments: Moments, what: str) -> None:
+    """Raise unless moments are finite.
+
+    Raises:
+        NonFiniteError: with the place.
+    """
+    for body in (moments.rows, moments.second):
+        if body is not None:
+            require_finite(body, what)
 
 
 def target_rows(target: Moments, bias: bool) -> Float[Tensor, "n width"]:
