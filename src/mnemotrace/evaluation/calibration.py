@@ -31,6 +31,7 @@ from mnemotrace.stats.moments import Statistics
 Keep = Any | Callable[[nn.Module], Tensor]
 PUBLISHED = ("all", 1.0, 1.0)
 _HOPELESS = 4.0
+_EQUAL = 0.1
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,8 @@ def calibrate(
         keep: what must not suffer, by name: data for `score`, or a callable of the model that returns scores. A list of
             such when there are several concepts.
         budget: allowed drop of each mean score from the untouched network, one number or by name.
-        goal: wanted score of the target; among points that reach it, the one that loses least is chosen.
+        goal: wanted score of the target; among points that reach it, the one that loses least is chosen. Losses that
+            differ by less than a tenth of the budget count as equal: then the one that erases more is.
         groups: sites to try together, by label; None tries `site_groups(target)`.
         strengths: factors of the engram.
         selectivities: weights of the reference.
@@ -328,4 +330,7 @@ def _choice(points: list[Point], search: _Search, goal: float, depth_goal: float
         deep = max(p.depth - depth_goal, 0.0) if depth_goal is not None and p.depth is not None else 0.0
         return max(p.target - goal, 0.0) + deep
 
-    return min(within, key=lambda i: (shortfall(points[i]), search.worst(points[i]), points[i].target))
+    def cost(p: Point) -> float:
+        return round(max(search.worst(p), 0.0) / _EQUAL)
+
+    return min(within, key=lambda i: (shortfall(points[i]), cost(points[i]), points[i].target))
