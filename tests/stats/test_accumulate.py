@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnemotrace.core.errors import NonFiniteError
+from mnemotrace.core.linalg import default_rcond
 from mnemotrace.stats import accumulate
 from mnemotrace.stats.accumulate import Accumulator, add_gram
 from mnemotrace.stats.moments import Moments
@@ -41,12 +42,23 @@ def test_any_sequence_of_batches_gives_the_moments_of_all_rows(parts: list[int],
     torch.testing.assert_close(found.matrix(), whole.matrix())
 
 
-def test_the_result_is_symmetric_to_the_bit() -> None:
+@pytest.mark.parametrize(("d", "dtype"), [(7, torch.float64), (80, torch.float32)])
+def test_the_result_is_symmetric_to_the_bit_and_narrow_sums_are_in_float64(d: int, dtype: torch.dtype) -> None:
     running = Accumulator(torch.float32)
-    running.add(draw(50, 7).float(), "here")
+    running.add(draw(90, d).float(), "here")
     second = running.moments().second
-    assert second.dtype == torch.float32
+    assert second.dtype == dtype
     assert torch.equal(second, second.T)
+
+
+@pytest.mark.parametrize("d", [4, 64])
+def test_the_error_of_a_long_sum_stays_below_the_cut_of_eigenvalues(d: int) -> None:
+    running, rows = Accumulator(torch.float32), draw(1, d).float()
+    for _ in range(100):
+        running.add(rows.expand(512, d), "here")
+    expected = 51_200 * rows.double().T @ rows.double()
+    error = torch.linalg.matrix_norm(running.moments().matrix() - expected, 2) / torch.linalg.matrix_norm(expected, 2)
+    assert float(error) < default_rcond(d)
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])

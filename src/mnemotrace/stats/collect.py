@@ -55,8 +55,8 @@ def collect(
         mask: called with each batch, returns a bool tensor that says which positions count: `(b, t)`, or `(b,)` for
             whole examples. None takes `batch["attention_mask"]` when there is one, so padding never counts.
         progress: called after each batch.
-        dtype: of the sums of outer products. float32 loses about 1e-7 of the largest entries; float64 takes twice
-            the time and memory and makes the algebraic identities exact.
+        dtype: of the sums of outer products. float32 loses about 1e-6 of the largest entries in 100,000 rows, 4e-6
+            in two million; float64 takes twice the time and memory and makes the algebraic identities exact.
         checkpoint: a file to write the running sums to every `every` batches. If it exists, collection goes on where
             it stopped, provided that `batches` comes in the same order; the result is identical, bit for bit.
         every: batches between checkpoints.
@@ -194,6 +194,7 @@ class _Collector:
             accumulator.n = group["n"]
             accumulator.first, accumulator.second = mine.get("first"), mine.get("second")
             accumulator.buffer = [mine[f"waiting.{j}"] for j in range(group["waiting"])]
+            accumulator.waiting = sum(len(part) for part in accumulator.buffer)
             self.accumulators[tuple(group["readers"])] = accumulator
 
 
