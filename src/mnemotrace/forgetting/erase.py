@@ -88,7 +88,15 @@ def _check_size(engram: Engram, factor: float, limit: float) -> None:
         name, size = max(over.items(), key=lambda item: item[1])
         raise EditError(
             f"got a change of {size:.1f} times the weight at {name} ({len(over)} sites above the limit); "
-            f"expected at most {limit}; give a reference that covers the target, a larger rcond, or a higher limit if you mean it"
+            f"expected at most {limit}; give a reference that covers the target, a larger rcond, or a higher limit "
+            "if you mean it"
+        )
+    if sizes and not any(sizes.values()):
+        warnings.warn(
+            f"the change is zero at all {len(sizes)} sites, so nothing will happen; the target may be silent there, or "
+            "wholly inside a reference that is kept at any price",
+            NumericalWarning,
+            stacklevel=4,
         )
     loud = [name for name, size in sizes.items() if size > LOUD]
     if loud:
