@@ -447,8 +447,9 @@ def test_progress_is_reported_after_each_site() -> None:
 @pytest.mark.parametrize("solver", ["truncate", "ridge"])
 @pytest.mark.parametrize("selectivity", [0.0, 0.1, 1.0, math.inf])
 @pytest.mark.parametrize("dead", ["target", "reference", "both", "columns"])
-def test_silent_inputs_give_finite_engrams(solver: str, selectivity: float, dead: str) -> None:
-    c = case(n=4, N=30, bias=False)
+@pytest.mark.parametrize("n", [4, 60])
+def test_silent_inputs_give_finite_engrams(solver: str, selectivity: float, dead: str, n: int) -> None:
+    c = case(n=n, N=30, bias=False)
     if dead in ("target", "both"):
         c.Xt = torch.zeros_like(c.Xt)
     if dead in ("reference", "both"):
