@@ -8,8 +8,10 @@ moment of the reference and :math:`\lambda` the selectivity.
 * `truncate` decomposes :math:`R = U S U^T` once. Eigenvectors of the total above the cut lie, up to a thousandth of
   the cut, in the span of the kept :math:`U` and the new rows, so a concept is an eigenproblem of size
   `rank(R) + n`. When that is no smaller than the width the total is decomposed directly.
-* `selectivity = inf` is the hard limit: with :math:`N = I - U U^T` (kept), the answer is :math:`(X N)^{+T}`, which
-  vanishes on the reference exactly.
+* `selectivity = inf` is the hard limit: with :math:`N = I - U U^T` the answer is :math:`(X N)^{+T}`, which vanishes on
+  the reference. Here :math:`U` reaches down to a thousandth of the cut (or the rounding of the sums): a direction that
+  the reference hardly uses would leak most, because there the target is small too and its inverse large. What a full
+  reference leaves is then often nothing, and that is the truth.
 
 Cost: one O(d^3) factorisation a distinct input; O(n d^2) a concept for ridge, O(d (k + n)^2) for truncate.
 """
@@ -27,6 +29,7 @@ from mnemotrace.stats.moments import Moments, Statistics
 
 SOLVERS = ("truncate", "ridge")
 _TAIL = 1e-3
+_ROUNDING = 8.0
 _WORTHWHILE = 0.6
 
 
@@ -138,7 +141,8 @@ class Factored:
 
     def _hard(self, rows: Tensor, rcond: float) -> Solution:
         reference = self.spectrum(rcond)
-        kept = reference.vectors[:, : reference.rank(rcond)]
+        rounding = 0.0 if self.moments.second is None else _ROUNDING * torch.finfo(self.moments.second.dtype).eps
+        kept = reference.vectors[:, : reference.rank(max(_TAIL * rcond, rounding))]
         outside = rows - (rows @ kept) @ kept.T
         outside = outside - (outside @ kept) @ kept.T
         u, s, v = torch.linalg.svd(outside, full_matrices=False)
