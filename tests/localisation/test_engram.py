@@ -241,6 +241,30 @@ def test_the_hard_limit_spares_the_reference_where_the_soft_engram_leaks() -> No
     torch.testing.assert_close(hard, hard_limit(c), rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("steepness", [2, 4, 6])
+def test_the_hard_limit_never_leaks_more_than_the_soft_engram_on_a_steep_spectrum(steepness: int) -> None:
+    # Directions below the cut must be protected too: the target is small there, and its inverse large.
+    d = 60
+    spectrum = torch.logspace(0, -steepness, d, dtype=F64)
+    rows, target = draw(2000, d, seed=1) * spectrum, draw(8, d, seed=3) * spectrum
+    c = Case(linear(d, 7, bias=False), target, rows)
+    soft, hard = (c.engram(selectivity=s).evidence["root"] for s in (1.0, math.inf))
+    assert hard["leak"] <= soft["leak"]
+    assert hard["relative_norm"] <= 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_rounding_of_the_sums_is_not_taken_for_a_reference(dtype: torch.dtype) -> None:
+    d, rank = 80, 30
+    rows = (draw(4000, rank, seed=1) @ draw(rank, d, seed=2)).to(dtype)
+    layer = linear(d, 7, bias=False).to(dtype)
+    target, rest = (mt.collect(layer, [part], dtype=dtype) for part in (draw(4, d, seed=3).to(dtype), rows))
+    evidence = mt.engram(layer, target=target, reference=rest, selectivity=math.inf).evidence["root"]
+    assert evidence["rank"] == 4
+    assert evidence["gain"] > 0.5
+    assert evidence["leak"] < 1e-3
+
+
 def test_growing_selectivity_converges_to_the_hard_limit() -> None:
     c = case(n=20, N=60, d=40, rank=25)
     hard = c.engram(selectivity=math.inf)["root"].dense()
