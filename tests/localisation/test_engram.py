@@ -241,12 +241,12 @@ def test_the_hard_limit_spares_the_reference_where_the_soft_engram_leaks() -> No
     torch.testing.assert_close(hard, hard_limit(c), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("steepness", [2, 4, 6])
+@pytest.mark.parametrize("steepness", [4, 6])
 def test_the_hard_limit_never_leaks_more_than_the_soft_engram_on_a_steep_spectrum(steepness: int) -> None:
     # Directions below the cut must be protected too: the target is small there, and its inverse large.
     d = 60
     spectrum = torch.logspace(0, -steepness, d, dtype=F64)
-    rows, target = draw(2000, d, seed=1) * spectrum, draw(8, d, seed=3) * spectrum
+    rows, target = draw(2000, d, seed=1) * spectrum, draw(8, d, seed=3) * spectrum**0.9
     c = Case(linear(d, 7, bias=False), target, rows)
     soft, hard = (c.engram(selectivity=s).evidence["root"] for s in (1.0, math.inf))
     assert hard["leak"] <= soft["leak"]
