@@ -25,11 +25,15 @@ class Engram(Mapping[str, LowRank]):
             (norm over the weight's norm), `leak`, `miss`, `reinstatement`, `leverage`, counts. Sums and multiples
             of engrams drop them, since they would no longer be true.
         manifest: provenance: base-model fingerprint, method and its settings, version.
+        rows: where `left` is the weight times the target's rows, those rows `(r, d)`, one object for sites that read
+            one tensor. They make a small file possible (`mt.save(engram, path, model=model)`); like the evidence,
+            sums, multiples and cuts drop them.
     """
 
     traces: Mapping[str, LowRank]
     evidence: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
     manifest: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    rows: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor], repr=False)
 
     kind = "engram"
 
@@ -77,6 +81,7 @@ class Engram(Mapping[str, LowRank]):
             self,
             traces={name: self[name] for name in names},
             evidence={name: self.evidence[name] for name in names if name in self.evidence},
+            rows={name: self.rows[name] for name in names if name in self.rows},
         )
 
     def truncated(self, *, rank: int | None = None, energy: float = 1.0) -> "Engram":
@@ -84,8 +89,8 @@ class Engram(Mapping[str, LowRank]):
         return self._map(lambda _, trace: trace.truncated(rank=rank, energy=energy))
 
     def to(self, *args: Any) -> "Engram":
-        """Move or cast every factor, as `Tensor.to` does; the evidence stays."""
-        return replace(self, traces={name: trace.to(*args) for name, trace in self.items()})
+        """Move or cast every factor, as `Tensor.to` does; the evidence stays, the rows do not."""
+        return replace(self, traces={name: trace.to(*args) for name, trace in self.items()}, rows={})
 
     def norms(self) -> dict[str, float]:
         """Frobenius norm by site."""

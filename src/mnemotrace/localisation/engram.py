@@ -69,7 +69,8 @@ def engram(
     _check_statistics(target, keep)
     traces: dict[str, LowRank] = {}
     evidence: dict[str, dict[str, Any]] = {}
-    solved: dict[tuple[int, int], tuple[Solution, Tensor]] = {}
+    rows: dict[str, Tensor] = {}
+    solved: dict[tuple[int, int], tuple[Solution, Tensor, Tensor]] = {}
     dtype = torch.promote_types(next(model.parameters()).dtype, torch.float32)
     for done, (name, moments) in enumerate(target.items(), 1):
         site = target.sites[name]
@@ -77,13 +78,15 @@ def engram(
         key = id(moments), id(factored)
         if key not in solved:
             solution = factored.solve(moments, selectivity=selectivity, solver=solver, rcond=rcond)
-            solved[key] = solution, solution.right.to(dtype)
-        solution, right = solved[key]
+            solved[key] = solution, solution.rows.to(dtype), solution.right.to(dtype)
+        solution, given, right = solved[key]
         weight = weight_of(model, site, dtype=dtype).to(right.device)
-        response = weight @ solution.rows.to(dtype).T
+        response = weight @ given.T
         trace = _thin(site, response, right)
         cut = trace.truncated(rank=rank, energy=energy) if rank is not None or energy < 1 else trace
         traces[name] = cut
+        if cut.left is response:
+            rows[name] = given
         extraction = _Extraction(solution, response.double(), cut, cut is trace, factored, selectivity)
         evidence[name] = _evidence(extraction, float(weight.norm()), moments.n, keep.energy(name, weight))
         (progress or silent)(done, len(target), "sites")
@@ -95,7 +98,7 @@ def engram(
         "energy": energy,
     }
     manifest = {"method": "engram", **settings, "base": target.manifest.get("base"), "version": library_version()}
-    return Engram(traces, evidence, manifest)
+    return Engram(traces, evidence, manifest, rows)
 
 
 def _thin(site: Site, response: Tensor, right: Tensor) -> LowRank:
