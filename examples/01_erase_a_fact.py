@@ -33,6 +33,7 @@ asked = {
     "the fact": prompts([fact]),
     "a phrasing it never saw": prompts([fact], held_out=True),
     "the same person, other facts": prompts(world.same_person(fact)),
+    "these, in words never seen": prompts(world.same_person(fact), held_out=True),
     "other people, same question": prompts([rest[i] for i in order[others:] if rest[i].relation == "town"][:40]),
 }
 
@@ -58,5 +59,6 @@ print("restored bit for bit:", all(torch.equal(a, b) for a, b in zip(weights, mo
 # the fact                       1.00 -> 0.00
 # a phrasing it never saw        1.00 -> 0.00
 # the same person, other facts   1.00 -> 1.00
+# these, in words never seen     1.00 -> 1.00
 # other people, same question    1.00 -> 1.00
 # restored bit for bit: True
