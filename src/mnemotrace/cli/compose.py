@@ -1,5 +1,7 @@
-"""`mnemotrace compose`: sums of engrams, sums of edits."""
+"""`mnemotrace compose`: sums of engrams, of edits, of statistics."""
 
+import functools
+import operator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from mnemotrace.cli._session import Session
     "compose",
     "mnemotrace compose ada.safetensors berta.safetensors -o both.safetensors",
     "mnemotrace compose all.safetensors one.safetensors --weights 1,-1 -o others.safetensors",
+    "mnemotrace compose reference.safetensors near.safetensors --weights 1,10 -o kept.safetensors",
 )
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
 @output(".safetensors")
@@ -22,9 +25,10 @@ from mnemotrace.cli._session import Session
 def compose(
     session: Session, files: tuple[Path, ...], path: Path, weights: tuple[float, ...] | None, force: bool
 ) -> None:
-    """Compose engrams, or edits: the weighted sum of the files.
+    """Compose engrams, edits or statistics: the weighted sum of the files.
 
-    Sums commute. One that erases several memories is the erasure of the sum of their engrams.
+    The edit that erases several memories is the sum of their edits. A weight of statistics says how many times each row
+    counts, so that some of what must be kept can be kept with more force.
     """
     from mnemotrace.core.artifact import read
 
@@ -32,21 +36,29 @@ def compose(
     if len(factors) != len(files):
         raise click.UsageError(f"got {len(factors)} weights for {len(files)} files; expected one a file")
     kinds = [read(file).kind for file in files]
-    if len(set(kinds)) > 1 or kinds[0] not in ("engram", "edit"):
-        raise ValueError(f"got {', '.join(kinds)}; expected engrams only, or edits only; erase the engrams first")
+    if len(set(kinds)) > 1 or kinds[0] not in ("engram", "edit", "statistics"):
+        raise ValueError(
+            f"got {', '.join(kinds)}; expected one kind: engrams, edits or statistics; erase makes an edit of an engram"
+        )
     parts = [_unpack(file) for file in files]
     _check_bases(parts, force)
-    total = parts[0] * factors[0]
-    for part, factor in zip(parts[1:], factors[1:], strict=True):
-        total = total + part * factor
+    weighted = [_times(part, factor) for part, factor in zip(parts, factors, strict=True)]
+    total = functools.reduce(operator.add, weighted)
     session.save(total, path)
-    session.made(path, parts=[str(file) for file in files], weights=list(factors), norms=total.norms())
+    norms = {"norms": total.norms()} if kinds[0] != "statistics" else {}
+    session.made(path, parts=[str(file) for file in files], weights=list(factors), **norms)
 
 
 def _unpack(path: Path) -> Any:
     import mnemotrace as mt
 
     return mt.load(path)
+
+
+def _times(part: Any, factor: float) -> Any:
+    if factor == 1:
+        return part
+    return part.weighted(factor) if part.kind == "statistics" else part * factor
 
 
 def _check_bases(parts: list[Any], force: bool) -> None:

@@ -1,6 +1,9 @@
 """`mnemotrace demo`: the whole life of one memory of Funes."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -10,17 +13,18 @@ from mnemotrace.cli._options import verb
 from mnemotrace.cli._session import Session
 
 if TYPE_CHECKING:
+    from mnemotrace.evaluation.cast import Cast
     from mnemotrace.evaluation.life import Life
 
-FACT = "Umberto Zell:profession"
+FACT = "Olga Lund:animal"
 PARTS = ("engram", "edit", "criteria", "calibration", "depth")
 
 
-@verb("demo", "mnemotrace demo -o demo-out --json")
+@verb("demo", "mnemotrace demo -o demo-out", 'mnemotrace demo -o demo-out --json --fact "Olga Lund:animal"')
 @click.option(
     "-o",
     "--output",
-    "directory",
+    "folder",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("demo-out"),
     show_default=True,
@@ -28,83 +32,112 @@ PARTS = ("engram", "edit", "criteria", "calibration", "depth")
     help="Folder for the report, the artifacts and the data.",
 )
 @click.option("--fact", default=FACT, show_default=True, metavar="SUBJECT:RELATION", help="The memory.")
-@click.option("--quick", is_flag=True, help="Less data and no search: a few seconds, coarser figures.")
-def demo(session: Session, directory: Path, fact: str, quick: bool) -> None:
+@click.option("--quick", is_flag=True, help="Less data and a single setting: seconds, and coarser figures.")
+def demo(session: Session, *, folder: Path, fact: str, quick: bool) -> None:
     """Take one memory of the shipped model through its whole life and write a report.
 
-    A fact is recalled, its trace found and proved by four criteria beside random controls, erased, its neighbours
-    and paraphrases asked for, relearnt, and everything restored bit for bit. Takes less than a minute.
+    A fact is recalled, its trace found and proved by four criteria beside random traces, erased, what else knows of it
+    asked for, relearnt, and everything restored bit for bit. Takes less than a minute. The data go into the folder
+    too, with the commands that do the same step by step.
     """
     began = perf_counter()
-    life = _live(session, fact, quick)
-    values = _write(session, life, directory, began)
+    parts, life = _live(session, fact, quick=quick)
+    values = _write(session, parts, life, folder, began)
     session.tell(values, _rows(values), ("", "before", "after"))
 
 
-def _live(session: Session, name: str, quick: bool) -> "Life":
+def _live(session: Session, name: str, *, quick: bool) -> "tuple[Cast, Life]":
     import torch
 
-    from mnemotrace.evaluation.life import Scale, Setting, cast, live
+    from mnemotrace.evaluation.cast import QUICK, Scale, cast
+    from mnemotrace.evaluation.life import ALONE, Setting, live
     from mnemotrace.organisms.funes import funes
 
     subject, colon, relation = name.partition(":")
     if not colon:
         raise click.UsageError(f"got --fact {name!r}; expected SUBJECT:RELATION, such as {FACT!r}")
     organism = funes()
-    fact = organism.world.fact(subject.strip(), relation.strip())
     generator = torch.Generator().manual_seed(session.seed)
-    scale = (
-        Scale(facts=60, sentences=30, neighbours=10, judged=30, others=1, draws=1, relearning=(0, 1))
-        if quick
-        else Scale()
-    )
-    setting = Setting(strengths=(1.0,), selectivities=(0.03,)) if quick else Setting()
-    parts = cast(organism, fact, scale=scale, generator=generator)
+    scale, setting = (QUICK, ALONE) if quick else (Scale(), Setting())
+    fact = organism.world.fact(subject.strip(), relation.strip())
+    parts = cast(organism.world, fact, scale=scale, generator=generator)
     with session.progress(f"{fact.subject}, {fact.relation}") as progress:
-        return live(parts, setting=setting, scale=scale, generator=generator, progress=progress)
+        return parts, live(organism, parts, setting=setting, scale=scale, generator=generator, progress=progress)
 
 
-def _write(session: Session, life: "Life", directory: Path, began: float) -> dict[str, Any]:
+def _write(session: Session, parts: "Cast", life: "Life", folder: Path, began: float) -> dict[str, Any]:
     from mnemotrace.core.artifact import Artifact, read, write
     from mnemotrace.view.page import report
 
-    directory.mkdir(parents=True, exist_ok=True)
-    files = {part: session.save(getattr(life, part), directory / f"{part}.safetensors") for part in PARTS}
-    weight = files["edit"].stat().st_size
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_data(parts, folder / "data")
+    files = {part: session.save(getattr(life, part), folder / f"{part}.safetensors") for part in PARTS}
+    steps = commands(folder, life.header)
     header = {
         "seconds": perf_counter() - began,
         **life.header,
-        "artifact_bytes": weight,
-        "commands": [session.command],
+        "artifact_bytes": files["edit"].stat().st_size,
+        "commands": [session.command, *steps],
     }
-    files["demo"] = write(Artifact("demo", header), directory / "demo.safetensors")
-    page = report([read(path) for path in files.values()], directory / "report.html")
+    files["demo"] = write(Artifact("demo", header), folder / "demo.safetensors")
+    page = report([read(path) for path in files.values()], folder / "report.html")
     proof = {name: {k: getattr(c, k) for k in ("value", "control", "interval")} for name, c in life.criteria.items()}
-    shown = {name: value for name, value in header.items() if name not in ("examples", "commands")}
-    made = {"criteria": proof, "report": str(page), "artifacts": {name: str(path) for name, path in files.items()}}
-    return {**shown, "seconds": perf_counter() - began, **made}
+    made = {"criteria": proof, "artifacts": {name: str(path) for name, path in files.items()}, "report": str(page)}
+    shown = {name: value for name, value in header.items() if name != "examples"}
+    return {**shown, **made, "seconds": perf_counter() - began}
+
+
+def _write_data(parts: "Cast", folder: Path) -> None:
+    """Write every group of examples as JSON lines."""
+    folder.mkdir(exist_ok=True)
+    for name, examples in parts.data.items():
+        lines = ({k: v for k in ("text", "prompt", "answer") if (v := getattr(e, k)) is not None} for e in examples)
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
+
+
+def commands(folder: Path, header: Mapping[str, Any]) -> list[str]:
+    """Return the commands that make the same edit step by step from the data in the folder."""
+    from mnemotrace.evaluation.life import Setting
+
+    def data(name: str) -> str:
+        return quote(str(folder / "data" / f"{name}.jsonl"))
+
+    def made(name: str) -> str:
+        return quote(str(folder / f"{name}.safetensors"))
+
+    sites = " ".join(f"--site {site}" for site in header["sites"])
+    every = f"{sites} --positions all --dtype float64"
+    found = f"{sites} --positions predict --dtype float64 --solver {Setting().solver}"
+    asked = " ".join(f"--on {data(name)}" for name in ("memory", "paraphrase", "neighbours", "same_person"))
+    strength = f"--strength {header['strength']:g}"
+    steps = (
+        f"collect funes {data('reference')} -o {made('reference')} {every}",
+        f"collect funes {data('near')} -o {made('near')} {every}",
+        f"compose {made('reference')} {made('near')} --weights 1,{Setting().near:g} -o {made('kept')}",
+        f"locate funes --target {data('memory')} --reference {made('kept')} -o {made('engram')} {found} "
+        f"--selectivity {header['selectivity']:g}",
+        f"criteria funes {made('engram')} --target {data('memory')} --control {data('neighbours')} {strength} "
+        f"--score likelihood -o {made('criteria')}",
+        f"erase funes {made('engram')} -o {made('edit')} {strength}",
+        f"measure funes {made('edit')} {asked}",
+    )
+    return [f"mnemotrace {step}" for step in steps]
 
 
 def _rows(values: dict[str, Any]) -> list[tuple[str, ...]]:
-    measures = {
-        "the memory": "recall",
-        "in a phrasing never trained": "paraphrase",
-        "neighbours": "neighbours",
-        "same person, other facts": "same_person",
-        "perplexity of sentences": "perplexity",
-    }
-    pairs = [(label, values[f"{name}_before"], values[f"{name}_after"]) for label, name in measures.items()]
-    rows = [(label, f"{before:.3g}", f"{after:.3g}") for label, before, after in pairs]
+    from mnemotrace.view.tables import MEASURES
+
+    rows = [(label, f"{values[f'{n}_before']:.3g}", f"{values[f'{n}_after']:.3g}") for n, label in MEASURES.items()]
     proof = [
         (name, "", f"{c['value']:.2f} (random trace {c['control']:.2f})") for name, c in values["criteria"].items()
     ]
-    restored = "every weight, bit for bit" if values["restored"] else "NO"
     return [
         (values["fact"]["sentence"], "", ""),
         *rows,
         *proof,
-        ("restored", "", restored),
-        ("edit", "", f"{values['artifact_bytes']:,} bytes"),
+        ("every weight restored bit for bit", "", "yes" if values["restored"] else "NO"),
+        ("size of the edit", "", f"{values['artifact_bytes']:,} bytes"),
         ("seconds", "", f"{values['seconds']:.1f}"),
         ("report", "", values["report"]),
     ]

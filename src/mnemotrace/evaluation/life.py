@@ -1,17 +1,16 @@
 """The whole life of one memory of Funes: recalled, found, proved, erased with what else that changes, and restored.
 
-One fact is the target. What must be kept - the facts of other people, the other facts of the same person, everyday
-sentences - is the reference. Where and how strongly to act is calibrated on facts of other people, so that nothing is
-tuned on the fact that is reported; the neighbours and sentences that it is judged by are not in the reference.
+Where and how strongly to act is calibrated on facts of other people, so that nothing is tuned on the fact that is
+reported; `evaluation.cast` says who plays which part. The organism is left bit-exact.
 
-Cost: about half a minute on two cores, most of it scoring edits for the frontier.
+Cost: about half a minute on two cores, most of it scoring.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -19,103 +18,60 @@ from torch import Tensor, nn
 from mnemotrace.adapters.examples import Batch, Example, Positions, batches, rows_of
 from mnemotrace.adapters.linear import sites
 from mnemotrace.adapters.scores import LanguageScore, perplexity
-from mnemotrace.core.applying import apply
+from mnemotrace.core.applying import applied
 from mnemotrace.core.edit import Edit
 from mnemotrace.core.progress import Progress, silent
 from mnemotrace.core.trace import Engram
 from mnemotrace.evaluation.calibration import Calibration, calibrate
+from mnemotrace.evaluation.cast import Cast, Scale, prompts
 from mnemotrace.evaluation.controls import random_trace
 from mnemotrace.evaluation.criteria import Criteria, criteria
 from mnemotrace.evaluation.depth import Depth, Relearning, depth
 from mnemotrace.forgetting.erase import erase
 from mnemotrace.localisation.engram import engram
-from mnemotrace.localisation.reference import Reference
 from mnemotrace.organisms.funes import Funes
 from mnemotrace.organisms.world import Fact
 from mnemotrace.stats.collect import collect
 from mnemotrace.stats.moments import Statistics
 
-STEPS = ("know", "collect", "calibrate", "locate", "prove", "erase", "relearn", "restore")
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+STEPS = ("recall", "collect", "calibrate", "locate", "prove", "erase", "relearn", "restore")
+LESSON = slice(0, 1)
 SHOWN = 4
+BATCH = 64
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Where and how strongly to act, and what to try beside it.
+    """Where and how strongly to act. The defaults were calibrated on other facts, see `benchmarks/papers/funes.py`.
 
     Attributes:
         sites: suffixes of the sites, as in `mt.sites`.
-        strength: of the erasure, when calibration finds none within the budget.
+        strength: of the erasure, when the search finds none within the budget.
         selectivity: weight of the reference, likewise.
-        strengths: tried on other facts.
-        selectivities: tried on other facts.
-        budget: allowed loss by what is kept.
+        near: how many times the same person's other facts count in the reference.
         solver: as in `mt.engram`.
+        strengths: to search.
+        selectivities: to search.
+        budget: allowed loss of answer probability by what is kept.
+        goal: wanted answer probability of the memory.
     """
 
     sites: tuple[str, ...] = ("mlp.c_proj",)
-    strength: float = 1.0
-    selectivity: float = 0.03
-    strengths: tuple[float, ...] = (0.6, 1.0, 1.4)
-    selectivities: tuple[float, ...] = (0.01, 0.1, 1.0)
-    budget: Mapping[str, float] = field(default_factory=lambda: {"neighbours": 0.02, "same person": 0.05})
+    strength: float = 0.8
+    selectivity: float = 0.01
+    near: float = 10.0
     solver: str = "ridge"
+    strengths: tuple[float, ...] = (0.4, 0.8, 1.2, 1.6)
+    selectivities: tuple[float, ...] = (0.01, 0.1, 1.0)
+    budget: Mapping[str, float] = field(default_factory=lambda: {"neighbours": 0.01, "same person": 0.03})
+    goal: float = 0.02
 
 
-@dataclass(frozen=True)
-class Scale:
-    """How much data to use.
-
-    Attributes:
-        facts: of other people in the reference, beside those of the same person.
-        sentences: in the reference.
-        neighbours: other people whose fact is asked for.
-        judged: sentences whose perplexity is measured.
-        others: facts to calibrate on.
-        draws: random traces beside the criteria.
-        relearning: steps after which the relearnt memory is asked for.
-    """
-
-    facts: int = 250
-    sentences: int = 150
-    neighbours: int = 40
-    judged: int = 150
-    others: int = 3
-    draws: int = 3
-    relearning: tuple[int, ...] = (0, 1, 2, 4, 8, 16)
-
-
-@dataclass(frozen=True, eq=False)
-class Cast:
-    """Who plays which part; no prompt has two, except that the same person's other facts are kept and judged."""
-
-    organism: Funes
-    fact: Fact
-    others: tuple[Fact, ...]
-    kept: tuple[Fact, ...]
-    neighbours: Mapping[Fact, tuple[Fact, ...]]
-    sentences: tuple[str, ...]
-    judged: tuple[str, ...]
-
-    @cached_property
-    def reference(self) -> list[Example]:
-        """What must be kept."""
-        return prompts(self.kept) + [Example(text=sentence) for sentence in self.sentences]
-
-    def same_person(self, fact: Fact) -> list[Example]:
-        """Prompts for the other facts of the same person."""
-        return prompts(self.organism.world.same_person(fact))
-
-    def collect(self, examples: Sequence[Example], positions: Positions, suffixes: Sequence[str]) -> Statistics:
-        """Collect statistics of examples at the sites."""
-        model, tokenizer = self.organism.model, self.organism.tokenizer
-        ready = batches(tokenizer, examples, batch_size=64, positions=positions)
-        return collect(model, ready, sites=sites(model, list(suffixes)), mask=rows_of)
-
-    @cached_property
-    def recall(self) -> LanguageScore:
-        """Share of prompts whose most probable continuation is the answer, by example."""
-        return LanguageScore(self.organism.tokenizer, "recall", batch_size=128)
+ALONE = Setting(strengths=(0.8,), selectivities=(0.01,))
+"""The usual setting without a search."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,49 +83,11 @@ class Life:
     criteria: Criteria
     calibration: Calibration
     depth: Depth
-    cast: Cast
     header: Mapping[str, Any]
 
 
-def prompts(facts: Sequence[Fact], *, held_out: bool = False) -> list[Example]:
-    """Make a prompt with its answer of every phrasing: those seen in training, or those held out."""
-    chosen = ((fact, fact.held_out if held_out else fact.phrasings) for fact in facts)
-    return [Example(prompt=phrasing, answer=fact.answer) for fact, phrasings in chosen for phrasing in phrasings]
-
-
-def cast(organism: Funes, fact: Fact, *, scale: Scale | None = None, generator: torch.Generator) -> Cast:
-    """Draw who plays which part around a fact.
-
-    Args:
-        organism: Funes.
-        fact: whose life it is.
-        scale: how much data; None for the usual.
-        generator: source of randomness.
-
-    Raises:
-        ValueError: the fact has no held-out phrasing.
-    """
-    scale, world = scale or Scale(), organism.world
-    if not fact.held_out:
-        raise ValueError(
-            f"got {fact.subject}, of whom every phrasing was trained; expected somebody with a held-out one, to tell a "
-            f"memory from a prompt; take for example {next(f.subject for f in world.facts if f.held_out)}"
-        )
-    order = torch.randperm(len(world.facts), generator=generator).tolist()
-    drawn = [world.facts[i] for i in order if world.facts[i].subject != fact.subject]
-    others = tuple([f for f in drawn if f.held_out and f.relation == fact.relation][: scale.others])
-    persons = {fact.subject, *(other.subject for other in others)}
-    drawn = [other for other in drawn if other.subject not in persons]
-    kept = tuple(f for one in (fact, *others) for f in world.same_person(one)) + tuple(drawn[: scale.facts])
-    rest = [f for f in drawn[scale.facts :] if f.relation == fact.relation]
-    half = min(scale.neighbours, len(rest) // 2)
-    neighbours = dict.fromkeys(others, tuple(rest[half : 2 * half])) | {fact: tuple(rest[:half])}
-    picked = torch.randperm(len(world.general), generator=generator)[: scale.sentences].tolist()
-    sentences = tuple(world.general[i] for i in picked)
-    return Cast(organism, fact, others, kept, neighbours, sentences, world.general_held_out[: scale.judged])
-
-
 def live(
+    organism: Funes,
     parts: Cast,
     *,
     setting: Setting | None = None,
@@ -177,192 +95,195 @@ def live(
     generator: torch.Generator,
     progress: Progress | None = None,
 ) -> Life:
-    """Take one memory through its life; the organism is left bit-exact.
+    """Take one memory through its life.
 
     Args:
+        organism: Funes; left bit-exact.
         parts: from `cast`.
-        setting: where and how strongly to act; None for the one that was found for Funes.
-        scale: how much data, as given to `cast`.
+        setting: where and how strongly to act, and what to search; None for the usual.
+        scale: as given to `cast`.
         generator: source of randomness for the controls.
         progress: called at the start of each step.
     """
-    setting, scale, clock = setting or Setting(), scale or Scale(), _Clock(progress or silent)
-    model, fact = parts.organism.model, parts.fact
+    teller = _Teller(organism, parts, setting or Setting(), scale or Scale(), generator)
+    model, clock = organism.model, _Clock(progress or silent)
     original = [parameter.detach().clone() for parameter in model.parameters()]
-    shown = _shown(parts)
-
-    clock.start("know")
-    before, first = measure(parts), complete(parts, shown)
-    clock.start("collect")
-    keep = Reference(parts.collect(parts.reference, "all", setting.sites))
-    target = parts.collect(prompts([fact]), "predict", setting.sites)
-    clock.start("calibrate")
-    found = _calibrate(parts, keep, setting)
-    strength, selectivity = _choice(found, setting)
-    clock.start("locate")
-    trace = engram(model, target=target, reference=keep, selectivity=selectivity, solver=setting.solver)
-    clock.start("prove")
-    proof = _prove(parts, trace, strength, scale.draws, generator)
-    clock.start("erase")
-    edit = erase(trace, strength)
-    undo = apply(model, edit)
-    try:
-        after, second = measure(parts), complete(parts, shown)
-    finally:
-        undo()
-    clock.start("relearn")
-    deep = _relearn(parts, edit, erase(random_trace(trace, generator), strength, limit=None), scale.relearning)
-    clock.start("restore")
-    third = complete(parts, shown)
+    with clock.step("recall"):
+        before, first = teller.measure(), teller.complete()
+    with clock.step("collect"):
+        rest = teller.collect(parts.reference, "all")
+        target, kept = teller.target(parts.fact), teller.kept(parts.fact, rest)
+    with clock.step("calibrate"):
+        found = teller.calibrate(rest)
+        strength, selectivity = teller.choice(found)
+    with clock.step("locate"):
+        solver = teller.setting.solver
+        trace = engram(model, target=target, reference=kept, selectivity=selectivity, solver=solver)
+    with clock.step("prove"):
+        proof = teller.prove(trace, strength)
+    with clock.step("erase"):
+        edit = erase(trace, strength)
+        with applied(model, edit):
+            after, second = teller.measure(), teller.complete()
+    with clock.step("relearn"):
+        deep = teller.relearn(trace, edit, strength)
+    with clock.step("restore"):
+        third = teller.complete()
+        restored = bit_equal(original, [parameter.detach() for parameter in model.parameters()])
     header = {
-        "fact": {"subject": fact.subject, "relation": fact.relation, "answer": fact.answer, "sentence": fact.sentence},
+        "fact": {name: getattr(parts.fact, name) for name in ("subject", "relation", "answer", "sentence")},
         **{
             f"{name}_{when}": values[name] for name in before for when, values in (("before", before), ("after", after))
         },
-        "restored": bit_equal(original, [parameter.detach() for parameter in model.parameters()]),
+        "restored": restored,
+        "sites": list(teller.setting.sites),
         "strength": strength,
         "selectivity": selectivity,
         "examples": [
             {"prompt": e.prompt, "expected": e.answer, "group": group, "before": a, "after": b, "restored": c}
-            for (group, e), a, b, c in zip(shown, first, second, third, strict=True)
+            for (group, e), a, b, c in zip(teller.shown, first, second, third, strict=True)
         ],
-        "timings": clock.stop(),
+        "timings": clock.seconds,
     }
-    return Life(trace, edit, proof, found, deep, parts, header)
-
-
-def measure(parts: Cast) -> dict[str, float]:
-    """Measure what Funes recalls of the fact and around it, as he is now."""
-    model, fact = parts.organism.model, parts.fact
-    groups = {
-        "recall": prompts([fact]),
-        "paraphrase": prompts([fact], held_out=True),
-        "neighbours": prompts(parts.neighbours[fact]),
-        "same_person": parts.same_person(fact),
-    }
-    values = {name: float(parts.recall(model, examples).mean()) for name, examples in groups.items()}
-    return values | {"perplexity": perplexity(model, _texts(parts))}
-
-
-def complete(parts: Cast, shown: Sequence[tuple[str, Example]]) -> list[list[tuple[str, float]]]:
-    """Return the most probable next words of every prompt with their probabilities, the expected one among them."""
-    tokenizer = parts.organism.tokenizer
-    found: list[list[tuple[str, float]]] = []
-    for _, example in shown:
-        ids = tokenizer(example.prompt, return_tensors="pt")["input_ids"]
-        with torch.no_grad():
-            probabilities = parts.organism.model(ids).logits[0, -1].softmax(-1)
-        best = probabilities.topk(SHOWN).indices.tolist()
-        wanted = tokenizer.convert_tokens_to_ids(str(example.answer))
-        chosen = best if wanted in best else [*best, wanted]
-        found.append([(str(tokenizer.convert_ids_to_tokens(i)), float(probabilities[i])) for i in chosen])
-    return found
+    return Life(trace, edit, proof, found, deep, header)
 
 
 def bit_equal(first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:
-    """Tell whether two lists of tensors hold the same bits; unlike `==`, NaN equals itself and -0 is not 0."""
-    pairs = list(zip(first, second, strict=True))
+    """Tell whether two lists of tensors hold the same bits; unlike with `==`, NaN equals itself and -0 is not 0."""
+    pairs = zip(first, second, strict=True)
     return all(torch.equal(a.flatten().view(torch.uint8), b.flatten().view(torch.uint8)) for a, b in pairs)
 
 
-def _texts(parts: Cast) -> list[Batch]:
-    return batches(parts.organism.tokenizer, [Example(text=text) for text in parts.judged], batch_size=64)
+class _Teller:
+    """Does the steps of a life; the model is the organism's, as it is when a step is called."""
 
+    def __init__(
+        self, organism: Funes, parts: Cast, setting: Setting, scale: Scale, generator: torch.Generator
+    ) -> None:
+        self.model, self.tokenizer = organism.model, organism.tokenizer
+        self.parts, self.setting, self.scale, self.generator = parts, setting, scale, generator
+        self.sites = sites(organism.model, list(setting.sites))
+        self.recall = LanguageScore(organism.tokenizer, "recall", batch_size=BATCH)
+        self.probability = LanguageScore(organism.tokenizer, "answer_probability", batch_size=BATCH)
+        self.shown = _shown(parts)
 
-def _shown(parts: Cast) -> list[tuple[str, Example]]:
-    """Choose the prompts whose completions are shown."""
-    fact = parts.fact
-    words = parts.judged[0].split()
-    half = len(words) // 2
-    return [
-        *(("memory", example) for example in prompts([fact])[:2]),
-        ("paraphrase", prompts([fact], held_out=True)[0]),
-        *(("same person", prompts([other])[0]) for other in parts.organism.world.same_person(fact)[:2]),
-        *(("neighbour", prompts([other])[0]) for other in parts.neighbours[fact][:2]),
-        ("general", Example(prompt=" ".join(words[:half]), answer=words[half])),
-    ]
+    def collect(self, examples: Sequence[Example], positions: Positions) -> Statistics:
+        ready = batches(self.tokenizer, examples, batch_size=BATCH, positions=positions)
+        return collect(self.model, ready, sites=self.sites, mask=rows_of, dtype=torch.float64)
 
+    def target(self, fact: Fact) -> Statistics:
+        return self.collect(prompts([fact]), "predict")
 
-def _calibrate(parts: Cast, keep: Reference, setting: Setting) -> Calibration:
-    asked = [prompts([fact]) + prompts([fact], held_out=True) for fact in parts.others]
-    targets = [parts.collect(prompts([fact]), "predict", setting.sites) for fact in parts.others]
-    return calibrate(
-        parts.organism.model,
-        target=targets,
-        reference=keep,
-        score=parts.recall,
-        forget=asked,
-        keep=[
-            {"neighbours": prompts(parts.neighbours[fact]), "same person": parts.same_person(fact)}
-            for fact in parts.others
-        ],
-        budget=setting.budget,
-        groups={", ".join(setting.sites): list(targets[0])},
-        strengths=setting.strengths,
-        selectivities=setting.selectivities,
-        solver=setting.solver,
-    )
+    def kept(self, fact: Fact, rest: Statistics) -> Statistics:
+        return rest + self.collect(self.parts.near(fact), "all").weighted(self.setting.near)
 
+    def measure(self) -> dict[str, float]:
+        data = self.parts.data
+        names = {"recall": "memory"} | {name: name for name in ("paraphrase", "neighbours", "same_person")}
+        values = {name: float(self.recall(self.model, data[part]).mean()) for name, part in names.items()}
+        ready = batches(self.tokenizer, data["sentences"], batch_size=BATCH)
+        return values | {"perplexity": perplexity(self.model, ready)}
 
-def _choice(found: Calibration, setting: Setting) -> tuple[float, float]:
-    if found.chosen is None:
-        return setting.strength, setting.selectivity
-    return found.best.strength, found.best.selectivity
+    def complete(self) -> list[list[tuple[str, float]]]:
+        """Return the most probable next words of the shown prompts, the expected ones among them."""
+        found: list[list[tuple[str, float]]] = []
+        for _, example in self.shown:
+            ids = self.tokenizer(example.prompt, return_tensors="pt")["input_ids"]
+            with torch.no_grad():
+                probabilities = self.model(ids).logits[0, -1].softmax(-1)
+            best = probabilities.topk(SHOWN).indices.tolist()
+            wanted = self.tokenizer.convert_tokens_to_ids(str(example.answer))
+            chosen = best if wanted in best else [*best, wanted]
+            found.append([(str(self.tokenizer.convert_ids_to_tokens(i)), float(probabilities[i])) for i in chosen])
+        return found
 
+    def calibrate(self, rest: Statistics) -> Calibration:
+        parts, setting = self.parts, self.setting
+        return calibrate(
+            self.model,
+            target=[self.target(fact) for fact in parts.others],
+            reference=[self.kept(fact, rest) for fact in parts.others],
+            score=self.probability,
+            forget=[prompts([fact]) + prompts([fact], held_out=True) for fact in parts.others],
+            keep=[
+                {
+                    "neighbours": parts.same_relation(parts.few, fact.relation),
+                    "same person": parts.same_person(fact),
+                }
+                for fact in parts.others
+            ],
+            budget=setting.budget,
+            goal=setting.goal,
+            groups={", ".join(setting.sites): list(self.sites)},
+            strengths=setting.strengths,
+            selectivities=setting.selectivities,
+            solver=setting.solver,
+        )
 
-def _prove(parts: Cast, trace: Engram, strength: float, draws: int, generator: torch.Generator) -> Criteria:
-    fact = parts.fact
-    return criteria(
-        parts.organism.model,
-        trace,
-        score=LanguageScore(parts.organism.tokenizer, "likelihood", batch_size=128),
-        target=prompts([fact]) + prompts([fact], held_out=True),
-        control=prompts(parts.neighbours[fact]),
-        strength=strength,
-        draws=draws,
-        generator=generator,
-    )
+    def choice(self, found: Calibration) -> tuple[float, float]:
+        if found.chosen is None:
+            return self.setting.strength, self.setting.selectivity
+        return found.best.strength, found.best.selectivity
 
+    def prove(self, trace: Engram, strength: float) -> Criteria:
+        data = self.parts.data
+        return criteria(
+            self.model,
+            trace,
+            score=self.probability,
+            target=data["memory"] + data["paraphrase"],
+            control=data["neighbours"],
+            strength=strength,
+            draws=self.scale.draws,
+            generator=self.generator,
+        )
 
-def _relearn(parts: Cast, edit: Edit, random: Edit, steps: Sequence[int]) -> Depth:
-    """Teach half of the phrasings again and ask for the others."""
-    every = prompts([parts.fact]) + prompts([parts.fact], held_out=True)
-    half = len(every) // 2
-    lesson = batches(parts.organism.tokenizer, every[:half])
-    how = Relearning(
-        loss=_loss,
-        batches=lesson,
-        score=lambda pupil: float(parts.recall(pupil, every[half:]).mean()),
-        steps=steps,
-        learning_rate=1e-4,
-    )
-    return depth(parts.organism.model, edit, relearning=how, random=random)
+    def relearn(self, trace: Engram, edit: Edit, strength: float) -> Depth:
+        """Teach one phrasing again and ask for the others."""
+        fact = self.parts.fact
+        asked = prompts([fact], slice(LESSON.stop, None)) + prompts([fact], held_out=True)
+        how = Relearning(
+            loss=_loss,
+            batches=batches(self.tokenizer, prompts([fact], LESSON)),
+            score=lambda pupil: float(self.recall(pupil, asked).mean()),
+            steps=self.scale.relearning,
+            learning_rate=1e-4,
+        )
+        random = erase(random_trace(trace, self.generator), strength, limit=None)
+        return depth(self.model, edit, relearning=how, random=random)
 
 
 def _loss(pupil: nn.Module, batch: Batch) -> Tensor:
     """Mean negative log-probability of the answers, with gradients."""
-    logits = pupil(**batch).logits[:, :-1]
     wanted = batch.scored[:, 1:]
-    return nn.functional.cross_entropy(logits[wanted], batch.input_ids[:, 1:][wanted])
+    return nn.functional.cross_entropy(pupil(**batch).logits[:, :-1][wanted], batch.input_ids[:, 1:][wanted])
+
+
+def _shown(parts: Cast) -> list[tuple[str, Example]]:
+    """Choose the prompts whose completions are shown, by group."""
+    data = parts.data
+    words = parts.judged[0].split()
+    half = len(words) // 2
+    step = len(data["same_person"]) // 3
+    return [
+        *(("memory", example) for example in data["memory"][:2]),
+        ("paraphrase", data["paraphrase"][0]),
+        *(("same person", example) for example in data["same_person"][::step][:2]),
+        *(("neighbour", prompts([parts.world.fact(who, parts.fact.relation)])[0]) for who in parts.neighbours[:2]),
+        ("general", Example(prompt=" ".join(words[:half]), answer=words[half])),
+    ]
 
 
 class _Clock:
     """Times the steps and reports each as it starts."""
 
-    def __init__(self, report: Callable[[int, int | None, str], None]) -> None:
-        self._report, self._seconds = report, dict[str, float]()
-        self._step, self._began = "", perf_counter()
+    def __init__(self, report: Progress) -> None:
+        self._report = report
+        self.seconds: dict[str, float] = {}
 
-    def start(self, step: str) -> None:
-        """End the running step and begin another."""
-        self.stop()
-        self._step = step
-        self._report(STEPS.index(step), len(STEPS), step)
-
-    def stop(self) -> dict[str, float]:
-        """End the running step and return all times."""
-        now = perf_counter()
-        if self._step:
-            self._seconds[self._step] = now - self._began
-        self._step, self._began = "", now
-        return self._seconds
+    @contextmanager
+    def step(self, name: str) -> "Generator[None, None, None]":
+        self._report(STEPS.index(name), len(STEPS), name)
+        began = perf_counter()
+        yield
+        self.seconds[name] = perf_counter() - began
