@@ -156,14 +156,19 @@ class SiteEvidence:
 def _evidence(x: _Extraction, weight: float, target_rows: float, reference_energy: float) -> dict[str, Any]:
     hat, response = x.solution.hat(), x.response
     follows = x.whole and 0 < x.selectivity < math.inf
-    recalled, leaked = (response @ hat, _leaked_energy(x, response @ hat)) if follows else _measured(x)
+    norm = x.trace.norm()
+    recalled = response @ hat
+    if follows:
+        leaked = _leaked_energy(x, recalled, norm)
+    else:
+        recalled, leaked = _measured(x)
     size, gain = float(response.norm()), float(recalled.norm())
     return asdict(
         SiteEvidence(
             rank=x.solution.rank,
             condition=x.solution.condition,
             ridge=x.solution.ridge,
-            relative_norm=_ratio(x.trace.norm(), weight),
+            relative_norm=_ratio(norm, weight),
             leak=_ratio(math.sqrt(leaked), math.sqrt(reference_energy)),
             miss=_ratio(float((response - recalled).norm()), size),
             reinstatement=_ratio(float((recalled * response).sum()), size * gain),
@@ -175,16 +180,13 @@ def _evidence(x: _Extraction, weight: float, target_rows: float, reference_energ
     )
 
 
-def _leaked_energy(x: _Extraction, recalled: Tensor) -> float:
+def _leaked_energy(x: _Extraction, recalled: Tensor, norm: float) -> float:
     r"""Squared norm of a whole engram's responses to the reference, without touching the reference again.
 
     With :math:`B = X T^{+}` and :math:`T = X^T X + \lambda R (+ \delta I)`:
-    :math:`B R B^T = (H - H^2 - \delta B B^T) / \lambda`.
+    :math:`B R B^T = (H - H^2 - \delta B B^T) / \lambda`, and :math:`W X^T B` is the engram itself, of norm `norm`.
     """
-    energy = float((recalled * x.response).sum() - recalled.square().sum())
-    if x.solution.ridge:
-        inner = x.solution.right @ x.solution.right.T
-        energy -= x.solution.ridge * float(((x.response @ inner) * x.response).sum())
+    energy = float((recalled * x.response).sum() - recalled.square().sum()) - x.solution.ridge * norm**2
     return max(energy / x.selectivity, 0.0)
 
 
