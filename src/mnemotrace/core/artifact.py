@@ -151,8 +151,8 @@ def library_version() -> str:
 def fingerprint(model: nn.Module, sample: int = 1024) -> dict[str, str]:
     """Identify a network: a hash of its parameters' names and shapes, and one of sampled values.
 
-    `architecture` is the same for two trainings of one design; `weights` differs as soon as one of about
-    `sample` evenly spaced entries of any parameter does. Reads fewer than twice `sample` numbers a parameter, so billions of
+    `architecture` is the same for two trainings of one design; `weights` differs as soon as one of about `sample`
+    evenly spaced entries of any parameter does. Reads fewer than twice `sample` numbers a parameter, so billions of
     parameters cost milliseconds; a change that misses every sampled entry is not seen.
     """
     names, values = hashlib.sha256(), hashlib.sha256()
