@@ -195,6 +195,18 @@ def test_undoing_after_training_is_an_error() -> None:
         undo()
 
 
+def test_the_weights_come_back_when_the_block_trains_or_undoes_by_itself() -> None:
+    model = low_precision(torch.float32)
+    before = bits(model)
+    with applied(model, of_norm(model, "weight", 0.1)), torch.no_grad():
+        model.weight.add_(1.0)
+    assert same_bits(bits(model), before)
+    with applied(model, of_norm(model, "weight", 0.1)) as undo:
+        undo()
+        assert same_bits(bits(model), before)
+    assert same_bits(bits(model), before)
+
+
 def test_edits_of_separate_parameters_are_undone_in_any_order() -> None:
     model = Zoo()
     start = bits(model)

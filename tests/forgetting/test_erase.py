@@ -1,6 +1,7 @@
 """Engrams as edits: out, in, alone, and refused when they are larger than what they change."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -32,8 +33,8 @@ def extracted(model: nn.Module, **options: object) -> mt.Engram:
     return mt.engram(model, target=target, reference=rest, **options)
 
 
-def with_evidence(engram: mt.Engram, relative_norm: float) -> mt.Engram:
-    return Engram(engram.traces, {name: {"relative_norm": relative_norm} for name in engram}, engram.manifest)
+def beside_weights(engram: mt.Engram, relative_norm: float) -> mt.Engram:
+    return replace(engram, weights={name: norm / relative_norm for name, norm in engram.norms().items()})
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
@@ -120,7 +121,7 @@ def test_null_silences_one_group_of_a_convolution_whatever_its_memory_format() -
 
 def test_an_edit_above_the_limit_is_refused_and_its_site_named() -> None:
     model = network()
-    engram = with_evidence(extracted(model), 3.0)
+    engram = beside_weights(extracted(model), 3.0)
     with pytest.raises(
         EditError, match=r"got a change of 12.0 times the weight at 0 \(2 sites above the limit\)"
     ) as error:
@@ -132,8 +133,17 @@ def test_an_edit_above_the_limit_is_refused_and_its_site_named() -> None:
         assert mt.erase(engram, 4.0, limit=20.0).manifest["strength"] == 4.0
 
 
+def test_sums_and_multiples_are_bounded_too() -> None:
+    engram = extracted(network())
+    largest = max(values["relative_norm"] for values in engram.evidence.values())
+    big = engram * (11 / largest)
+    for grown in (big, engram + (big - engram), big.truncated(energy=0.999999)):
+        with pytest.raises(EditError, match="got a change of 1[01]"):
+            mt.erase(grown)
+
+
 def test_an_edit_larger_than_its_weight_is_warned_of_with_its_number() -> None:
-    engram = with_evidence(extracted(network()), 0.8)
+    engram = beside_weights(extracted(network()), 0.8)
     with pytest.warns(NumericalWarning, match="larger than the weight at 2 sites, 1.6 times at 0"):
         mt.erase(engram, 2.0)
     mt.erase(engram)

@@ -71,16 +71,19 @@ class Undo:
         self._originals = originals
         self._versions = {name: _version(saved.parameter) for name, saved in originals.items()}
 
-    def __call__(self) -> None:
+    def __call__(self, *, force: bool = False) -> None:
         """Restore every parameter bit-exactly; once.
+
+        Args:
+            force: restore also what was changed since, and do nothing the second time.
 
         Raises:
             EditError: already undone, or a parameter was changed since (undo the later edit first).
         """
-        if not self._originals:
+        if not self._originals and not force:
             raise EditError("got a second call of one undo; expected one; apply the edit again first")
         changed = [n for n, saved in self._originals.items() if _version(saved.parameter) != self._versions[n]]
-        if changed:
+        if changed and not force:
             raise EditError(
                 f"got parameters changed since the edit ({', '.join(changed[:4])}); expected them untouched; "
                 "undo later edits first, in reverse order"
@@ -92,6 +95,8 @@ class Undo:
 @contextmanager
 def applied(model: nn.Module, edit: Edit, *, strict: bool = False) -> Generator[Undo, None, None]:
     """Apply an edit inside a `with` block; the exact weights are back after it, whatever happens inside.
+
+    That includes training: what it did to the edited parameters is lost.
 
     Args:
         model: any network that has the edit's parameters.
@@ -105,7 +110,7 @@ def applied(model: nn.Module, edit: Edit, *, strict: bool = False) -> Generator[
     try:
         yield undo
     finally:
-        undo()
+        undo(force=True)
 
 
 def apply(model: nn.Module, edit: Edit, *, strict: bool = False) -> Undo:

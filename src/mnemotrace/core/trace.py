@@ -25,6 +25,7 @@ class Engram(Mapping[str, LowRank]):
             (norm over the weight's norm), `leak`, `miss`, `reinstatement`, `leverage`, counts. Sums and multiples
             of engrams drop them, since they would no longer be true.
         manifest: provenance: base-model fingerprint, method and its settings, version.
+        weights: Frobenius norm of the weight at each site, so that a multiple or a sum can be judged beside it.
         rows: where `left` is the weight times the target's rows, those rows `(r, d)`, one object for sites that read
             one tensor. They make a small file possible (`mt.save(engram, path, model=model)`); like the evidence,
             sums, multiples and cuts drop them.
@@ -34,6 +35,7 @@ class Engram(Mapping[str, LowRank]):
     evidence: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
     manifest: Mapping[str, Any] = field(default_factory=dict[str, Any])
     rows: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor], repr=False)
+    weights: Mapping[str, float] = field(default_factory=dict[str, float], repr=False)
 
     kind = "engram"
 
@@ -54,7 +56,7 @@ class Engram(Mapping[str, LowRank]):
         traces = dict(self.traces)
         for name, trace in other.items():
             traces[name] = traces[name].plus(trace) if name in traces else trace
-        return Engram(traces, manifest=_joined(self, other))
+        return Engram(traces, manifest=_joined(self, other), weights={**other.weights, **self.weights})
 
     def __sub__(self, other: "Engram") -> "Engram":
         """Subtract site by site."""
@@ -82,6 +84,7 @@ class Engram(Mapping[str, LowRank]):
             traces={name: self[name] for name in names},
             evidence={name: self.evidence[name] for name in names if name in self.evidence},
             rows={name: self.rows[name] for name in names if name in self.rows},
+            weights={name: self.weights[name] for name in names if name in self.weights},
         )
 
     def truncated(self, *, rank: int | None = None, energy: float = 1.0) -> "Engram":
@@ -112,17 +115,19 @@ class Engram(Mapping[str, LowRank]):
         """Turn into an artifact."""
         tensors, sites = pack_lowrank(self.traces)
         evidence = {name: dict(values) for name, values in self.evidence.items()}
-        return Artifact(self.kind, {"sites": sites, "evidence": evidence, "manifest": dict(self.manifest)}, tensors)
+        header = {"sites": sites, "evidence": evidence, "manifest": dict(self.manifest), "weights": dict(self.weights)}
+        return Artifact(self.kind, header, tensors)
 
     @classmethod
     def unpack(cls, artifact: Artifact) -> "Engram":
         """Rebuild from an artifact."""
         traces = unpack_lowrank(artifact.header["sites"], artifact.tensors)
-        return cls(traces, artifact.header["evidence"], artifact.header["manifest"])
+        header = artifact.header
+        return cls(traces, header["evidence"], header["manifest"], weights=header["weights"])
 
     def _map(self, change: Callable[[str, LowRank], LowRank]) -> "Engram":
         traces = {name: change(name, trace) for name, trace in self.items()}
-        return Engram(traces, manifest=self.manifest)
+        return Engram(traces, manifest=self.manifest, weights=self.weights)
 
 
 def pack_lowrank(changes: Mapping[str, LowRank]) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -69,7 +69,7 @@ def null(model: nn.Module, engram: Engram) -> Edit:
 def relative_norms(model: nn.Module, engram: Engram) -> dict[str, float]:
     """Norm of an engram over the norm of the weight it would change, by site, measured on a model."""
     norms = {name: float(weight_of(model, trace.site, dtype=torch.float32).norm()) for name, trace in engram.items()}
-    return {name: trace.norm() / norms[name] if norms[name] else float("inf") for name, trace in engram.items()}
+    return {name: _share(trace.norm(), norms[name]) for name, trace in engram.items()}
 
 
 def _edit(engram: Engram, factor: float, method: str, limit: float | None) -> Edit:
@@ -81,8 +81,14 @@ def _edit(engram: Engram, factor: float, method: str, limit: float | None) -> Ed
     return Edit(tuple(trace.scaled(factor) for trace in engram.values()), manifest)
 
 
+def _share(part: float, whole: float) -> float:
+    if part == 0:
+        return 0.0
+    return part / whole if whole else float("inf")
+
+
 def _check_size(engram: Engram, factor: float, limit: float) -> None:
-    sizes = {name: abs(factor) * values["relative_norm"] for name, values in engram.evidence.items()}
+    sizes = {name: abs(factor) * _share(engram[name].norm(), engram.weights[name]) for name in engram.weights}
     over = {name: size for name, size in sizes.items() if size > limit}
     if over:
         name, size = max(over.items(), key=lambda item: item[1])

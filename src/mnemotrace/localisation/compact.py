@@ -65,9 +65,13 @@ def pack(engram: Engram, model: nn.Module) -> Artifact:
         restored = _restored(model, trace.site, tensors, trace.left.dtype, {})
         evidence.setdefault(name, {})["rounding"] = _distance(restored, trace)
     _complain(evidence)
-    header = {"form": "compact", "sites": {name: trace.site.to_json() for name, trace in engram.items()}}
+    header: dict[str, Any] = {
+        "form": "compact",
+        "sites": {name: trace.site.to_json() for name, trace in engram.items()},
+    }
     manifest = dict(engram.manifest) | {"base": fingerprint(model)}
-    return Artifact(engram.kind, header | {"evidence": evidence, "manifest": manifest}, tensors)
+    header |= {"evidence": evidence, "manifest": manifest, "weights": dict(engram.weights)}
+    return Artifact(engram.kind, header, tensors)
 
 
 def unpack(artifact: Artifact, model: nn.Module | None) -> Engram:
@@ -99,7 +103,8 @@ def unpack(artifact: Artifact, model: nn.Module | None) -> Engram:
             continue
         traces[name] = _restored(model, site, tensors, dtype, wide)
         rows[name] = wide[id(tensors[f"{name}.rows"])]
-    return Engram(traces, artifact.header["evidence"], artifact.header["manifest"], rows)
+    header = artifact.header
+    return Engram(traces, header["evidence"], header["manifest"], rows, header["weights"])
 
 
 def _round(tensor: Tensor) -> tuple[Tensor, Tensor]:

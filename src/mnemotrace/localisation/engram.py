@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from mnemotrace.adapters.linear import weight_of
-from mnemotrace.core.artifact import library_version
+from mnemotrace.core.artifact import fingerprint, library_version
 from mnemotrace.core.errors import SelectionError
 from mnemotrace.core.lowrank import LowRank
 from mnemotrace.core.progress import Progress, silent
@@ -67,9 +67,11 @@ def engram(
     keep = reference if isinstance(reference, Reference) else Reference(reference)
     _check_settings(selectivity, solver, rcond, energy, rank)
     _check_statistics(target, keep)
+    _check_model(model, target)
     traces: dict[str, LowRank] = {}
     evidence: dict[str, dict[str, Any]] = {}
     rows: dict[str, Tensor] = {}
+    weights: dict[str, float] = {}
     solved: dict[tuple[int, int], tuple[Solution, Tensor, Tensor]] = {}
     dtype = torch.promote_types(next(model.parameters()).dtype, torch.float32)
     for done, (name, moments) in enumerate(target.items(), 1):
@@ -88,7 +90,8 @@ def engram(
         if cut.left is response:
             rows[name] = given
         extraction = _Extraction(solution, response.double(), cut, cut is trace, factored, selectivity)
-        evidence[name] = _evidence(extraction, float(weight.norm()), moments.n, keep.energy(name, weight))
+        weights[name] = float(weight.norm())
+        evidence[name] = _evidence(extraction, weights[name], moments.n, keep.energy(name, weight))
         (progress or silent)(done, len(target), "sites")
     settings = {
         "solver": solver,
@@ -98,7 +101,7 @@ def engram(
         "energy": energy,
     }
     manifest = {"method": "engram", **settings, "base": target.manifest.get("base"), "version": library_version()}
-    return Engram(traces, evidence, manifest, rows)
+    return Engram(traces, evidence, manifest, rows, weights)
 
 
 def _thin(site: Site, response: Tensor, right: Tensor) -> LowRank:
@@ -267,6 +270,15 @@ def _check_statistics(target: Statistics, reference: Reference) -> None:
         )
     for name, moments in target.items():
         require_finite_moments(moments, f"the target at {name}")
+
+
+def _check_model(model: nn.Module, target: Statistics) -> None:
+    base, actual = target.manifest.get("base"), fingerprint(model)
+    if base is not None and base != actual:
+        raise ValueError(
+            f"got statistics of network {base} and network {actual}; expected statistics of this network as it is; "
+            "undo edits, or collect again"
+        )
 
 
 def _ratio(part: float, whole: float) -> float:

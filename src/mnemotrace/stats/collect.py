@@ -94,7 +94,7 @@ def collect(
 
 
 def memory_estimate(sites: Mapping[str, Site], dtype: torch.dtype = torch.float32) -> int:
-    """Bytes that the sums need at most: `d^2` numbers a site. Sites that share an input need less."""
+    """Bytes that the sums need about: `d^2` numbers a site. Sites that share an input need less."""
     return sum(site.d**2 for site in sites.values()) * torch.finfo(dtype).bits // 8
 
 
@@ -249,7 +249,7 @@ def _by_site(accumulators: Mapping[tuple[str, ...], Accumulator], sites: Mapping
 
 def _check_memory(sites: Mapping[str, Site], dtype: torch.dtype, max_bytes: int | None) -> None:
     needed = memory_estimate(sites, dtype)
-    log.info("collecting at %d sites; the sums need at most %.2f GB", len(sites), needed / 1e9)
+    log.info("collecting at %d sites; the sums need about %.2f GB", len(sites), needed / 1e9)
     if max_bytes is not None and needed > max_bytes:
         raise ValueError(
             f"got {len(sites)} sites whose sums may need {needed:,} bytes; expected at most {max_bytes:,}; choose "
