@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,7 @@ def atomic(path: str | Path) -> Generator[Path, None, None]:
         temporary.unlink(missing_ok=True)
 
 
+@cache
 def library_version() -> str:
     """Return the installed version of mnemotrace."""
     try:
