@@ -11,7 +11,8 @@ the stored factors are float32, or float64 for a float64 network. Cost: see `loc
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -82,16 +83,15 @@ def engram(
             solution = factored.solve(moments, selectivity=selectivity, solver=solver, rcond=rcond)
             solved[key] = solution, solution.rows.to(dtype), solution.right.to(dtype)
         solution, given, right = solved[key]
-        weight = weight_of(model, site, dtype=dtype).to(right.device)
-        response = weight @ given.T
+        response, weights[name] = _responses(model, site, given)
         trace = _thin(site, response, right)
         cut = trace.truncated(rank=rank, energy=energy) if rank is not None or energy < 1 else trace
         traces[name] = cut
         if cut.left is response:
             rows[name] = given
         extraction = _Extraction(solution, response.double(), cut, cut is trace, factored, selectivity)
-        weights[name] = float(weight.norm())
-        evidence[name] = _evidence(extraction, weights[name], moments.n, keep.energy(name, weight))
+        total = keep.energy(name, partial(weight_of, model, site, dtype=dtype))
+        evidence[name] = _evidence(extraction, weights[name], moments.n, total)
         (progress or silent)(done, len(target), "sites")
     settings = {
         "solver": solver,
@@ -102,6 +102,16 @@ def engram(
     }
     manifest = {"method": "engram", **settings, "base": target.manifest.get("base"), "version": library_version()}
     return Engram(traces, evidence, manifest, rows, weights)
+
+
+def _responses(model: nn.Module, site: Site, rows: Tensor) -> tuple[Tensor, float]:
+    """Responses `W X^T` of a map to rows, and the map's norm, without a copy that joins weight and bias."""
+    weight = weight_of(model, replace(site, bias=None), dtype=rows.dtype).to(rows.device)
+    response, norm = weight @ rows[:, : site.d].T, float(weight.norm())
+    if site.bias is None:
+        return response, norm
+    bias = site.bias_view(model.get_parameter(site.bias).detach()).to(rows)
+    return response.addr_(bias, rows[:, -1]), math.hypot(norm, float(bias.norm()))
 
 
 def _thin(site: Site, response: Tensor, right: Tensor) -> LowRank:

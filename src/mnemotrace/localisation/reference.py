@@ -17,7 +17,7 @@ Cost: one O(d^3) factorisation a distinct input; O(n d^2) a concept for ridge, O
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -183,10 +183,10 @@ class Reference(Mapping[str, Factored]):
         """Count sites."""
         return len(self.statistics)
 
-    def energy(self, name: str, weight: Tensor) -> float:
-        """Return the squared norm of the reference's responses at a site; computed once."""
+    def energy(self, name: str, weight: Callable[[], Tensor]) -> float:
+        """Return the squared norm of the reference's responses at a site; computed once, from `weight()`."""
         if name not in self._energies:
-            self._energies[name] = self[name].energy(weight)
+            self._energies[name] = self[name].energy(weight())
         return self._energies[name]
 
 
