@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 REPOSITORY = Path(__file__).parents[1]
+OUT = REPOSITORY / "benchmarks/out"
 _SIGNS = {"<=": operator.le, ">=": operator.ge}
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import mnemotrace as mt
-from benchmarks.figures import Figure, Skipped, data_folder, main, right
+from benchmarks.figures import OUT, Figure, Skipped, data_folder, main, right
 from benchmarks.papers import classes
 from benchmarks.papers.classes import Classifier, Data
 
@@ -114,6 +114,7 @@ def measure(quick: bool) -> list[Figure]:
             Figure(f"{name}: loss of others", lost[name]),
         ]
     figures.append(Figure("loss of others, calibrated / published", lost["calibrated"] / lost["published"], "<= 0.5"))
+    mt.save(chosen, OUT / "cifar-calibration.safetensors")
     return figures + classes.frontier(chosen, "behaviour")
 
 

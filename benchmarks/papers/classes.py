@@ -107,7 +107,7 @@ def edits_of(
 
 def setting(point: Point) -> str:
     """Name a point in words."""
-    return f"{point.sites} sites, strength {point.strength:g}, selectivity {point.selectivity:g}"
+    return f"sites: {point.sites}, strength {point.strength:g}, selectivity {point.selectivity:g}"
 
 
 def frontier(calibration: Calibration, title: str) -> list[Figure]:

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import mnemotrace as mt
-from benchmarks.figures import Figure, data_folder, idx, main, right
+from benchmarks.figures import OUT, Figure, data_folder, idx, main, right
 from benchmarks.papers import classes
 from benchmarks.papers.classes import Classifier, Data
 from mnemotrace.evaluation.calibration import Calibration, Point
@@ -25,7 +25,7 @@ from mnemotrace.evaluation.depth import Labelled, probe
 
 WIDTHS = (784, 500, 100, 10)
 PENULTIMATE = "fc3"
-DEEP_BUDGET = 0.02
+DEEP_BUDGET = 0.05
 
 
 def perceptron(data: Data, *, epochs: int, seed: int = 0) -> nn.Sequential:
@@ -145,10 +145,11 @@ def measure(quick: bool) -> list[Figure]:
             Figure(f"{name}: loss of others", base - mean(kept.values()), gates[name][1]),
         ]
     figures += classes.frontier(chosen, "behaviour")
+    mt.save(chosen, OUT / "mnist-calibration.safetensors")
 
     looked = (3,) if quick else (2, 3, 8)
     naive = {c: perceptron(classes.without(train, c), epochs=epochs) for c in looked}
-    deep_grid = grid if quick else {"strengths": (1.0, 1.5, 2.0, 3.0), "selectivities": (0.1, 0.3, 1.0)}
+    deep_grid = grid if quick else {"strengths": (1.0, 1.25, 1.5, 2.0), "selectivities": (0.1, 0.2, 0.3, 0.5, 1.0)}
     points, goal = deep_points(net, statistics, references, naive=naive, grid=deep_grid, per_class=30 if quick else 100)
     deep = deepest(points)
     for p in deep:
