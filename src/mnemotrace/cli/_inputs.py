@@ -123,10 +123,10 @@ def apart(
             f"got {shared} examples that are in both the target and the {name}; expected none, for they would be kept "
             "and erased at once; take them out, or use --drop-shared"
         )
-    if shared:
-        session.say(f"{shared} of {len(others)} examples of the {name} are in the target too and were left out")
     if not rest:
         raise ValueError(f"got a {name} that holds nothing but the target; expected other examples")
+    if shared:
+        session.say(f"{shared} of {len(others)} examples of the {name} are in the target too and were left out")
     return rest
 
 
@@ -164,10 +164,13 @@ class Reading:
         return replace(self, pattern="|".join(map(re.escape, names)), suffixes=(), layers=None)
 
     def sites(self, model: "nn.Module") -> dict[str, "Site"]:
-        """Choose sites of a network."""
+        """Choose sites of a network; a pooler only by name: it reads one position a text, and no embedding needs it."""
         from mnemotrace.adapters.linear import sites
 
-        return sites(model, self.selection, self.layers)
+        chosen = sites(model, self.selection, self.layers)
+        if self.selection is not None:
+            return chosen
+        return {name: site for name, site in chosen.items() if name.split(".")[0] != "pooler"}
 
     def batches(
         self, network: Network, examples: Sequence["Example"], positions: "Positions | None" = None
