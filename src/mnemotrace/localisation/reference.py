@@ -126,9 +126,8 @@ class Factored:
         solved = torch.linalg.solve_triangular(factor.T, half, upper=True).T
         gram = half.T @ half
         gram.diagonal().add_(1.0)
-        return Solution(
-            rows, torch.cholesky_solve(solved, torch.linalg.cholesky(gram)), self.width, 1 / rcond + 1, delta
-        )
+        right = torch.cholesky_inverse(torch.linalg.cholesky(gram)) @ solved
+        return Solution(rows, right, self.width, 1 / rcond + 1, delta)
 
     def _factor(self, selectivity: float, rcond: float) -> tuple[Tensor, float]:
         key = selectivity, rcond
@@ -231,9 +230,12 @@ def _joint_basis(vectors: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
 def _largest_eigenvalue(matrix: Tensor, steps: int = 30) -> float:
     """Estimate by power iteration from the diagonal; within a per cent, enough for a regulariser."""
     vector = matrix.diagonal().clone() + matrix.diagonal().mean() * 1e-3
+    norm = float(vector.norm())
     for _ in range(steps):
-        norm = vector.norm()
-        if float(norm) == 0:
-            return 0.0
-        vector = matrix @ (vector / norm)
-    return float(vector.norm())
+        if norm == 0:
+            break
+        vector, last = matrix @ (vector / norm), norm
+        norm = float(vector.norm())
+        if abs(norm - last) <= 1e-6 * norm:
+            break
+    return norm
