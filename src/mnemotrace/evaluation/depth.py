@@ -17,13 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mnemotrace.adapters.hooks import evaluating, forward, record
+from mnemotrace.adapters.hooks import forward
 from mnemotrace.adapters.linear import sites as all_sites
-from mnemotrace.adapters.rows import Unfold
 from mnemotrace.core.applying import applied, apply
 from mnemotrace.core.artifact import Artifact, fingerprint, library_version
 from mnemotrace.core.edit import Edit
 from mnemotrace.core.site import Site
+from mnemotrace.evaluation.passes import Pass, by_example
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,9 @@ class Relearning:
         score: `score(model)`, of the memory on data not trained on.
         steps: numbers of steps after which the score is taken, rising from 0.
         learning_rate: of Adam.
+
+    Raises:
+        ValueError: steps that do not rise, or no batch.
     """
 
     loss: Callable[[nn.Module, Any], Tensor]
@@ -92,6 +95,13 @@ class Relearning:
     score: Callable[[nn.Module], float]
     steps: Sequence[int] = (0, 1, 2, 5, 10, 20, 50)
     learning_rate: float = 1e-3
+
+    def __post_init__(self) -> None:
+        """Check before anything is trained."""
+        if not self.steps or min(self.steps) < 0 or list(self.steps) != sorted(set(self.steps)):
+            raise ValueError(f"got steps {list(self.steps)}; expected numbers of steps that rise from 0")
+        if not self.batches:
+            raise ValueError("got no batch to learn from; expected at least one")
 
 
 def depth(
@@ -127,10 +137,10 @@ def depth(
     """
     if (train is None) != (test is None) or (train is None and relearning is None):
         raise ValueError("got no pair of train and test data and no relearning; expected at least one of both")
-    chosen = dict(sites) if sites is not None else all_sites(model)
     probes: dict[str, dict[str, float]] = {}
     chance = 0.0
     if train is not None and test is not None:
+        chosen = dict(sites) if sites is not None else all_sites(model)
         chance = 1 / len(train.labels.unique())
         with applied(model, edit):
             after = probe(model, chosen, train=train, test=test)
@@ -175,26 +185,31 @@ def probe(model: nn.Module, sites: Mapping[str, Site], *, train: Labelled, test:
 
 
 def features(model: nn.Module, sites: Mapping[str, Site], data: Labelled) -> dict[str, Tensor]:
-    """Return what each site reads, `(n, d)` an example: at one position, or the mean over positions.
+    """Return what each site reads, `(n, d)`: at one position of an example, or the mean over positions.
+
+    A site that is read several times in a pass counts with the mean; one whose rows are no examples is left out.
 
     Raises:
         ValueError: labels and examples differ in number.
     """
     found: dict[str, list[Tensor]] = {}
-    mask: list[Tensor | None] = [None]
+    reads: dict[str, list[Tensor]] = {}
     done = 0
 
-    def receive(site: Site, source: Tensor, unfold: Unfold, *_: Any) -> None:
-        rows = unfold(source).float()
-        found.setdefault(site.name, []).append(_pooled(rows, mask[0], data.position, done).cpu())
+    def finish() -> None:
+        for name, parts in reads.items():
+            found.setdefault(name, []).append(torch.stack(parts).mean(0).cpu())
+        reads.clear()
 
-    chosen = {name: site for name, site in sites.items() if site.kind != "expert"}
-    with evaluating(model), record(model, chosen, receive):
+    def receive(name: str, rows: Tensor, current: Pass) -> None:
+        at = None if data.position is None else data.position[done : done + len(rows)]
+        reads.setdefault(name, []).append(_pooled(rows, current, at))
+
+    with by_example(model, sites, receive, finish):
         for batch in data.batches:
-            attention = batch.get("attention_mask") if isinstance(batch, Mapping) else None
-            mask[0] = attention
             forward(model, batch)
-            done = sum(len(part) for part in next(iter(found.values()), []))
+            finish()
+            done = max((sum(map(len, parts)) for parts in found.values()), default=0)
     joined = {name: torch.cat(parts) for name, parts in found.items()}
     for name, x in joined.items():
         if len(x) != len(data.labels):
@@ -202,31 +217,30 @@ def features(model: nn.Module, sites: Mapping[str, Site], data: Labelled) -> dic
     return joined
 
 
-def _pooled(rows: Tensor, mask: Tensor | None, position: Tensor | None, done: int) -> Tensor:
-    if rows.ndim == 2:
-        return rows
-    if position is not None and rows.ndim == 3:
-        at = position[done : done + len(rows)].to(rows.device)
-        return rows[torch.arange(len(rows), device=rows.device), at]
-    if mask is not None and rows.shape[:2] == mask.shape:
-        weight = mask.float()[..., None]
-        return (rows * weight).sum(1) / weight.sum(1).clamp_min(1)
-    return rows.flatten(1, -2).mean(1)
+def _pooled(rows: Tensor, current: Pass, at: Tensor | None) -> Tensor:
+    """Return `(b, d)`: the rows at given positions where positions are tokens, else the mean over positions."""
+    keep = current.keep(rows)
+    if at is not None and tuple(rows.shape[:2]) == current.leading:
+        return rows[torch.arange(len(rows), device=rows.device), at.to(rows.device)]
+    if keep is None:
+        return rows.mean(1)
+    return (rows * keep).sum(1) / keep.sum(1).clamp_min(1)
 
 
 def relearn(model: nn.Module, edit: Edit | None, how: Relearning) -> list[float]:
-    """Train a copy of the edited network on the memory and return its score at each of `how.steps`."""
-    pupil = deepcopy(model)
+    """Train all weights of a copy of the edited network and return its score of the memory at each of `how.steps`."""
+    pupil = deepcopy(model).requires_grad_(True)
     if edit is not None:
         apply(pupil, edit)
     optimiser = torch.optim.Adam(pupil.parameters(), lr=how.learning_rate)
     curve: list[float] = []
     for step in range(max(how.steps) + 1):
+        if step:
+            optimiser.zero_grad()
+            how.loss(pupil, how.batches[(step - 1) % len(how.batches)]).backward()
+            optimiser.step()
         if step in how.steps:
             curve.append(float(how.score(pupil)))
-        optimiser.zero_grad()
-        how.loss(pupil, how.batches[step % len(how.batches)]).backward()
-        optimiser.step()
     return curve
 
 

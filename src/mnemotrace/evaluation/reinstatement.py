@@ -10,11 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mnemotrace.adapters.hooks import evaluating, record
 from mnemotrace.adapters.linear import weight_of
-from mnemotrace.adapters.rows import Unfold
-from mnemotrace.core.site import Site
+from mnemotrace.core.lowrank import LowRank
 from mnemotrace.core.trace import Engram
+from mnemotrace.evaluation.passes import Pass, by_example
 
 
 def reinstatement(model: nn.Module, trace: Engram, run: Callable[[nn.Module], Any]) -> Tensor:
@@ -28,42 +27,42 @@ def reinstatement(model: nn.Module, trace: Engram, run: Callable[[nn.Module], An
 
     Returns:
         `(n,)` cosines in [-1, 1], in the order in which the examples went through. Sites that do not keep examples
-        apart (routed experts) are left out.
+        apart (routed experts), or that not every batch reaches, are left out.
 
     Raises:
         ValueError: no site keeps examples apart.
     """
     cosines: dict[str, list[Tensor]] = {}
-    mask: list[Tensor | None] = [None]
+    products: dict[str, Tensor] = {}
 
-    def note_mask(_: nn.Module, __: Any, kwargs: dict[str, Any]) -> None:
-        attention = kwargs.get("attention_mask")
-        mask[0] = attention if isinstance(attention, Tensor) and attention.ndim == 2 else None
+    def finish() -> None:
+        for name, total in products.items():
+            inner, recalled, whole = total.unbind(1)
+            size = (recalled * whole).sqrt()
+            cosines.setdefault(name, []).append(torch.where(size > 0, inner / size, 0.0).clamp(-1, 1))
+        products.clear()
 
-    def receive(site: Site, source: Tensor, unfold: Unfold, *_: Any) -> None:
-        cosines.setdefault(site.name, []).append(_by_example(model, trace, site, unfold(source), mask[0]))
+    def receive(name: str, rows: Tensor, current: Pass) -> None:
+        found = _products(model, trace[name], rows, current.keep(rows))
+        products[name] = products[name] + found if name in products else found
 
-    chosen = {name: lowrank.site for name, lowrank in trace.items() if lowrank.site.kind != "expert"}
-    handle = model.register_forward_pre_hook(note_mask, with_kwargs=True)
-    try:
-        with evaluating(model), record(model, chosen, receive):
-            run(model)
-    finally:
-        handle.remove()
-    if not cosines:
+    with by_example(model, {name: lowrank.site for name, lowrank in trace.items()}, receive, finish):
+        run(model)
+    finish()
+    joined = [torch.cat(parts) for parts in cosines.values()]
+    if not joined:
         raise ValueError("got no site that keeps examples apart; expected at least one that is no routed expert")
-    return torch.stack([torch.cat(parts) for parts in cosines.values()]).mean(0)
+    n = max(map(len, joined))
+    return torch.stack([values for values in joined if len(values) == n]).mean(0)
 
 
-def _by_example(model: nn.Module, trace: Engram, site: Site, rows: Tensor, mask: Tensor | None) -> Tensor:
-    rows = rows.float()
-    if trace[site.name].has_bias:
-        rows = torch.nn.functional.pad(rows, (0, 1), value=1.0)
-    lowrank = trace[site.name]
-    weight = weight_of(model, site, dtype=torch.float32)[:, : rows.shape[-1]]
-    recalled = (rows @ lowrank.right.to(rows).T) @ lowrank.left.to(rows).T
-    whole = rows @ weight.T
-    if mask is not None and rows.shape[:2] == mask.shape:
-        keep = mask.bool()[..., None]
-        recalled, whole = recalled * keep, whole * keep
-    return nn.functional.cosine_similarity(recalled.flatten(1), whole.flatten(1)).double().cpu()
+def _products(model: nn.Module, lowrank: LowRank, rows: Tensor, keep: Tensor | None) -> Tensor:
+    """Return `(b, 3)`: the inner product of recalled and whole responses, and their squared norms."""
+    if lowrank.has_bias:
+        rows = nn.functional.pad(rows, (0, 1), value=1.0)
+    if keep is not None:
+        rows = rows * keep
+    weight = weight_of(model, lowrank.site, dtype=rows.dtype)[:, : rows.shape[-1]]
+    recalled = ((rows @ lowrank.right.to(rows).T) @ lowrank.left.to(rows).T).flatten(1).double()
+    whole = (rows @ weight.T).flatten(1).double()
+    return torch.stack([(recalled * whole).sum(1), recalled.square().sum(1), whole.square().sum(1)], 1).cpu()
