@@ -46,7 +46,8 @@ def bootstrap(
     """Estimate a statistic and its 95 % percentile interval by resampling examples.
 
     Args:
-        statistic: takes one `(..., k)` tensor of mean scores a group, of `k` conditions, and returns `(...)`.
+        statistic: takes one `(..., k)` tensor of mean scores a group, of `k` conditions, and returns `(...)`. Resamples
+            for which that is NaN are left out of the interval.
         groups: `(n, k)` scores: an example a row, a condition a column, so that conditions stay paired.
         resamples: draws.
         generator: source of randomness.
@@ -60,5 +61,5 @@ def bootstrap(
         index = torch.randint(len(group), (resamples, len(group)), generator=generator)
         draws.append(group.double()[index].mean(1))
     tail = (1 - CONFIDENCE) / 2
-    spread = statistic(*draws).quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64))
+    spread = statistic(*draws).nanquantile(torch.tensor([tail, 1 - tail], dtype=torch.float64))
     return value, (float(spread[0]), float(spread[1]))

@@ -124,12 +124,13 @@ def criteria(
         model: the network, unedited; it is left bit-exact.
         engram: the trace to judge, by whatever method it was found.
         score: called as `score(model, data)`, returns `(n,)` scores, higher meaning better recalled, for example 1
-            where the answer is right. Called `4 + 2 draws` times on each of target and control.
+            where the answer is right. Called `4 + 2 draws` times on each of target and control, and `1 + draws` times
+            more on the target for reactivation.
         target: what `score` takes, of the memory; best not seen when the engram was extracted.
         control: the same, of what must be kept.
         strength: at which the trace is erased and injected.
         chance: score of a guesser, subtracted everywhere.
-        draws: random traces to compare with.
+        draws: random traces to compare with, at least one.
         resamples: of the bootstrap.
         generator: source of randomness; None seeds one with 0.
         progress: called after each run of `score`.
@@ -138,8 +139,11 @@ def criteria(
         Criteria with intervals and controls.
 
     Raises:
-        ValueError: scores are not `(n,)` or not finite, or at chance before anything is edited: nothing can be lost.
+        ValueError: scores are not `(n,)` or not finite, or at chance before anything is edited: nothing can be lost; or
+            `draws` is below one.
     """
+    if draws < 1:
+        raise ValueError(f"got draws={draws}; expected at least one random trace; a criterion means little alone")
     generator = generator or torch.Generator().manual_seed(0)
     runs = _Runs(model, score, {"target": target, "control": control}, progress or silent, 8 + 4 * draws)
     emptied = null(model, engram)
@@ -210,7 +214,8 @@ class _Runs:
 
 def _behavioural(runs: _Runs, chance: float, resamples: int, generator: torch.Generator) -> dict[str, Criterion]:
     def kept(means: Tensor) -> Tensor:
-        return (means[..., 1] - chance) / (means[..., 0] - chance)
+        base = means[..., 0] - chance
+        return torch.where(base > 0, (means[..., 1] - chance) / base, torch.nan)  # nothing there to keep
 
     def estimate(erased: str, alone: str) -> dict[str, tuple[float, tuple[float, float]]]:
         lost = runs.table("target", "untouched", erased)
