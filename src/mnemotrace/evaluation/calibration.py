@@ -9,6 +9,8 @@ Cost: one engram a concept and selectivity, one run of the scores a point. Stren
 losses are far beyond the budget.
 """
 
+import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -160,7 +162,7 @@ def calibrate(
             such when there are several concepts.
         budget: allowed drop of each mean score from the untouched network, one number or by name.
         goal: wanted score of the target; among points that reach it, the one that loses least is chosen. Losses that
-            differ by less than a tenth of the budget count as equal: then the one that erases more is.
+            exceed the least by less than a tenth of the budget count as equal: then the one that erases more is.
         groups: sites to try together, by label; None tries `site_groups(target)`.
         strengths: factors of the engram.
         selectivities: weights of the reference.
@@ -174,8 +176,11 @@ def calibrate(
         Calibration with all points, the frontier and the choice.
 
     Raises:
-        ValueError: lists of unequal length, or no strength, selectivity or group.
+        ValueError: lists of unequal length, no strength, selectivity or group, a budget that is not positive, a goal
+            of depth without a look at it, or scores that are not finite.
     """
+    if depth_goal is not None and depth is None:
+        raise ValueError(f"got depth_goal={depth_goal} and no depth; expected a callable that measures it")
     search = _Search(model, score, _concepts(target, reference, forget, keep), budget, depth)
     groups = dict(groups) if groups is not None else site_groups(search.concepts[0].target.sites)
     if not (groups and strengths and selectivities):
@@ -218,7 +223,7 @@ def site_groups(sites: Mapping[str, Site]) -> dict[str, list[str]]:
     roles: dict[str, list[str]] = {}
     for name in sites:
         index = layer_of(name)
-        role = name if index is None else name.split(f".{index}.")[-1]
+        role = name if index is None else re.sub(rf"^(.*?\.)?{index}\.", "", name)
         roles.setdefault(role, []).append(name)
     for role, names in roles.items():
         if len(names) > 1:
@@ -250,6 +255,8 @@ def _concepts(target: Any, reference: Any, forget: Any, keep: Any) -> list[_Conc
         raise ValueError(
             f"got {lengths} targets, references, forget sets and keep sets; expected equally many, at least one"
         )
+    if any(set(names) != set(keep[0]) for names in keep):
+        raise ValueError(f"got keep sets of different names ({[sorted(k) for k in keep]}); expected the same for all")
     wrapped = [r if isinstance(r, Reference) else Reference(r) for r in reference]
     return [_Concept(*parts) for parts in zip(target, wrapped, forget, keep, strict=True)]
 
@@ -301,7 +308,10 @@ class _Search:
 
     def _mean(self, data: Keep) -> float:
         scores = data(self.model) if callable(data) else self.score(self.model, data)
-        return float(torch.as_tensor(scores).double().mean())
+        mean = float(torch.as_tensor(scores).double().mean())
+        if not math.isfinite(mean):
+            raise ValueError(f"got scores of mean {mean}; expected finite numbers, at least one; bound the score")
+        return mean
 
 
 def _average(measured: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -330,7 +340,10 @@ def _choice(points: list[Point], search: _Search, goal: float, depth_goal: float
         deep = max(p.depth - depth_goal, 0.0) if depth_goal is not None and p.depth is not None else 0.0
         return max(p.target - goal, 0.0) + deep
 
-    def cost(p: Point) -> float:
-        return round(max(search.worst(p), 0.0) / _EQUAL)
+    def cost(i: int) -> float:
+        return max(search.worst(points[i]), 0.0)
 
-    return min(within, key=lambda i: (shortfall(points[i]), cost(points[i]), points[i].target))
+    nearest = min(shortfall(points[i]) for i in within)
+    near = [i for i in within if shortfall(points[i]) == nearest]
+    least = min(map(cost, near))
+    return min((i for i in near if cost(i) < least + _EQUAL), key=lambda i: (points[i].target, cost(i)))
