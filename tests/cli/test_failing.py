@@ -39,6 +39,7 @@ def test_version(run: Run) -> None:
     [
         ("collect", "funes"),
         ("collect", "funes", "data.jsonl"),
+        ("collect", "funes", "data.jsonl", "-o", "no/such/folder/x"),
         ("collect", "funes", "data.jsonl", "-o", "x", "--layers", "a-b"),
         ("erase", "funes", "-o", "x"),
         ("erase", "funes", "engram", "--calibration", "c", "-o", "x"),
@@ -123,6 +124,15 @@ def test_warnings_are_one_line_each(run: Run, made_once: Path, tmp_path: Path) -
     assert result.exit_code == 0, result.stderr
     (line,) = result.stderr.splitlines()
     assert line.startswith("warning: the change is larger than the weight")
+
+
+def test_a_remark_is_made_once(run: Run, made_once: Path) -> None:
+    data = ("--on", made_once / "sentences.jsonl")
+    result = run("measure", "funes", made_once / "edit.safetensors", *data, "--score", "nll", "--max-length", "9")
+    assert result.exit_code == 0, result.stderr
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("warning: ")
+    assert "longer than 9 tokens and were cut" in line
 
 
 def test_statistics_need_held_out_data_to_calibrate_by(run: Run, made_once: Path, tmp_path: Path) -> None:

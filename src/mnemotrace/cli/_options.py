@@ -67,6 +67,14 @@ def output(suffix: str, *, required: bool = True) -> Callable[[Function], Functi
         "path",
         type=click.Path(path_type=Path, dir_okay=False),
         required=required,
+        callback=_in_a_folder,
         metavar=f"FILE{suffix}",
         help="Where to write; the file appears whole or not at all.",
     )
+
+
+def _in_a_folder(_: click.Context, __: click.Parameter, path: Path | None) -> Path | None:
+    """Refuse, before anything is computed, a file in a folder that does not exist."""
+    if path is not None and not path.parent.is_dir():
+        raise click.BadParameter(f"got {path}, whose folder does not exist; expected one that does; make it first")
+    return path

@@ -12,7 +12,8 @@ from mnemotrace.cli._options import Function
 if TYPE_CHECKING:
     from mnemotrace.adapters.examples import Example
 
-KINDS = ("auto", "recall", "likelihood", "probe")
+KINDS = ("auto", "recall", "likelihood", "probe", "fixed-probe")
+PROBES = KINDS[-2:]
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ def choose(
         ValueError: the score does not go with the model or the data.
     """
     name = _kind(network, examples) if how.score == "auto" else how.score
-    if name == "probe":
-        return _probe(network, how, train)
+    if name in PROBES:
+        return _probe(network, how, train, name)
     if not network.speaks:
         raise ValueError(
             f"got --score {name} and a {type(network.model).__name__} without a language head; expected a causal "
@@ -71,30 +72,29 @@ def _kind(network: Network, examples: Sequence["Example"]) -> str:
     return "recall" if all(example.answer is not None for example in examples) else "likelihood"
 
 
-def _probe(network: Network, how: Scoring, train: Sequence["Example"]) -> Chosen:
+def _probe(network: Network, how: Scoring, train: Sequence["Example"], name: str) -> Chosen:
     from mnemotrace.cli._inputs import read_examples
     from mnemotrace.evaluation.encoder import ProbeScore
 
     learned = read_examples(how.probe) if how.probe is not None else train
     if not learned:
-        raise ValueError("got --score probe without examples to train it on; expected --probe FILE.jsonl with labels")
-    score = ProbeScore(network.tokenizer, learned, how.batch_size, how.max_length)
-    return Chosen("probe", score, score.chance)
+        raise ValueError(f"got --score {name} without examples to train it on; expected --probe FILE.jsonl with labels")
+    score = ProbeScore(network.tokenizer, learned, name == "probe", how.batch_size, how.max_length)
+    return Chosen(name, score, score.chance)
 
 
 def scoring(*more: str, help: str = "") -> Callable[[Function], Function]:  # noqa: A002
     """Add the options that choose a score: the usual ones and `more`, which `help` explains."""
 
     def decorate(function: Function) -> Function:
-        probe = click.option(
-            "--probe", metavar="FILE.jsonl", help="Labelled examples that a probe is trained on, afresh at every edit."
-        )
+        probe = click.option("--probe", metavar="FILE.jsonl", help="Labelled examples that a probe is trained on.")
         score = click.option(
             "--score",
             type=click.Choice([*KINDS, *more]),
             default="auto",
             show_default=True,
-            help=f"auto: recall for answers, likelihood for texts, probe for encoders.{help}",
+            help="auto: recall for answers, likelihood for texts, probe for encoders. A probe is trained on the edited "
+            f"model afresh, a fixed one on the model as it was.{help}",
         )
         return score(probe(function))
 

@@ -126,20 +126,29 @@ class Session:
 
     @contextmanager
     def _remarks(self) -> Generator[None, None, None]:
-        handler = _OneLine(lambda text: self.say(f"warning: {text}"))
+        said: set[str] = set()
+
+        def warn(message: Warning | str) -> None:
+            """Say each thing once: a score that runs a hundred times has the same remark each time."""
+            text = one_line(message)
+            if text not in said:
+                said.add(text)
+                self.say(f"warning: {text}")
+
+        handler = _Remarks(warn)
         logger = logging.getLogger("mnemotrace")
         logger.addHandler(handler)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 warnings.simplefilter("always", UserWarning)
-                warnings.showwarning = lambda message, *_, **__: self.say(f"warning: {one_line(message)}")
+                warnings.showwarning = lambda message, *_, **__: warn(message)
                 yield
         finally:
             logger.removeHandler(handler)
 
 
-class _OneLine(logging.Handler):
+class _Remarks(logging.Handler):
     """Hands warnings of the log to a callable."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
@@ -148,7 +157,7 @@ class _OneLine(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Pass one record on."""
-        self._say(" ".join(record.getMessage().split()))
+        self._say(record.getMessage())
 
 
 def one_line(message: Exception | Warning | str) -> str:

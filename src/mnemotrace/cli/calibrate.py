@@ -21,7 +21,7 @@ from mnemotrace.cli._inputs import (
 from mnemotrace.cli._options import output, verb
 from mnemotrace.cli._scores import Scoring, choose, scoring
 from mnemotrace.cli._session import Session
-from mnemotrace.cli.locate import target_and_reference
+from mnemotrace.cli.locate import solving, target_and_reference
 
 if TYPE_CHECKING:
     from mnemotrace.adapters.examples import Example
@@ -52,10 +52,23 @@ HELD_OUT = 0.2
     "--budget", metavar="X[,NAME=X...]", default="0.02", show_default=True, help="Allowed loss of each kept score."
 )
 @click.option("--goal", type=float, default=0.05, show_default=True, help="Wanted score of the memory.")
-@click.option("--strengths", metavar="A,B,...", default="0.5,1,1.5,2", show_default=True, callback=numbers)
-@click.option("--selectivities", metavar="A,B,...", default="0.1,0.3,1,3", show_default=True, callback=numbers)
-@click.option("--solver", type=click.Choice(["truncate", "ridge"]), default="truncate", show_default=True)
-@click.option("--rcond", type=float, metavar="X", help="Relative regulariser; width * 1.19e-7 otherwise.")
+@click.option(
+    "--strengths",
+    metavar="A,B,...",
+    default="0.5,1,1.5,2",
+    show_default=True,
+    callback=numbers,
+    help="Factors of the engram to try.",
+)
+@click.option(
+    "--selectivities",
+    metavar="A,B,...",
+    default="0.1,0.3,1,3",
+    show_default=True,
+    callback=numbers,
+    help="Weights of the reference to try.",
+)
+@solving
 @reading()
 def calibrate(
     session: Session,

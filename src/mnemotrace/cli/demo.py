@@ -89,11 +89,14 @@ def _write(session: Session, parts: "Cast", life: "Life", folder: Path, began: f
 
 def _write_data(parts: "Cast", folder: Path) -> None:
     """Write every group of examples as JSON lines."""
+    from mnemotrace.core.artifact import atomic
+
     folder.mkdir(exist_ok=True)
     for name, examples in parts.data.items():
         lines = ({k: v for k in ("text", "prompt", "answer") if (v := getattr(e, k)) is not None} for e in examples)
         text = "".join(json.dumps(line) + "\n" for line in lines)
-        (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
+        with atomic(folder / f"{name}.jsonl") as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 def commands(folder: Path, header: Mapping[str, Any]) -> list[str]:

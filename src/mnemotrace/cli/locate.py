@@ -24,6 +24,19 @@ def target_and_reference(function: Function) -> Function:
     return target(reference(drop(function)))
 
 
+def solving(function: Function) -> Function:
+    """Add `--solver` and `--rcond`."""
+    solver = click.option(
+        "--solver",
+        type=click.Choice(["truncate", "ridge"]),
+        default="truncate",
+        show_default=True,
+        help="truncate drops small eigenvalues as published; ridge lifts them instead: smooth, and much faster.",
+    )
+    rcond = click.option("--rcond", type=float, metavar="X", help="Relative regulariser; width * 1.19e-7 otherwise.")
+    return solver(rcond(function))
+
+
 @verb(
     "locate",
     "mnemotrace locate funes --target fact.jsonl --reference facts.jsonl -o engram.safetensors "
@@ -35,8 +48,7 @@ def target_and_reference(function: Function) -> Function:
 @click.option(
     "--selectivity", type=float, default=1.0, show_default=True, help="Weight of the reference; inf spares it exactly."
 )
-@click.option("--solver", type=click.Choice(["truncate", "ridge"]), default="truncate", show_default=True)
-@click.option("--rcond", type=float, metavar="X", help="Relative regulariser; width * 1.19e-7 otherwise.")
+@solving
 @click.option("--rank", type=click.IntRange(min=1), metavar="N", help="Keep at most this rank at each site.")
 @click.option("--energy", type=float, default=1.0, show_default=True, help="Share of each site's squared norm to keep.")
 @reading()

@@ -1,8 +1,10 @@
 r"""Scores for encoders, which give no probabilities: what a fresh probe reads, and how much of the geometry is kept.
 
-A probe is a logistic regression on standardised mean-pooled embeddings, trained anew on the network as it is at the
-time of asking. That is a hard test of an erasure: a topic whose embeddings all moved to one strange place is easy to
-recognise, so accuracy falls to chance only when what told the topic from the others is gone.
+A probe is a logistic regression on standardised mean-pooled embeddings. A fixed one was trained on the network before
+it was edited: it stands for whoever uses the embeddings, and tells what they lose. A fresh one is trained anew on the
+network as it is. That is a hard test of an erasure: a topic whose embeddings all moved to one strange place is easy to
+recognise, so accuracy falls to chance only when nothing tells the topic from the others. Between the two lies what is
+hidden and not gone.
 
 :math:`r = \mathrm{corr}(\cos(x_i, x_j), \cos(x'_i, x'_j))` over pairs :math:`i < j` says how much of the similarity
 structure an edit has kept. Cost: one pass over the training examples for each state of the network, one over those
@@ -29,14 +31,16 @@ _FEWEST = 3
 
 @dataclass(frozen=True, eq=False)
 class ProbeScore:
-    """Scores labelled examples: 1 where a fresh probe names the right label, else 0.
+    """Scores labelled examples: 1 where a probe names the right label, else 0.
 
-    It is called as `mt.criteria` and `mt.calibrate` call scores: `score(model, examples)`. A probe is trained whenever
-    the weights have changed since (told by a hash of every bit of them), so it is always as fresh as the network.
+    It is called as `mt.criteria` and `mt.calibrate` call scores: `score(model, examples)`. A fresh probe is trained
+    whenever the weights have changed since (told by a hash of every bit of them); a fixed one on the network that it is
+    first asked about, which for both of these is the untouched one.
 
     Attributes:
         tokenizer: of the model.
         train: labelled examples that the probe learns from; none of them should be asked for.
+        fresh: train anew for every state of the network, or once.
         batch_size: examples a forward pass.
         max_length: as in `batches`.
 
@@ -46,6 +50,7 @@ class ProbeScore:
 
     tokenizer: "PreTrainedTokenizerBase"
     train: Sequence[Example]
+    fresh: bool = True
     batch_size: int = 64
     max_length: int | None = None
     _probes: dict[str, Any] = field(default_factory=dict[str, Any], repr=False)
@@ -92,7 +97,7 @@ class ProbeScore:
         return embed(model, ready)
 
     def _probe(self, model: nn.Module) -> Any:
-        key = _hash(model)
+        key = _hash(model) if self.fresh else "first"
         if key not in self._probes:
             self._probes[key] = _fit(self.embed(model, self.train), labels_of(self.train))
         return self._probes[key]
