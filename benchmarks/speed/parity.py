@@ -18,6 +18,7 @@ from torch import Tensor
 import mnemotrace as mt
 from benchmarks.figures import Figure, main
 from benchmarks.speed import models
+from mnemotrace.localisation.reference import target_rows
 
 Pairs = Mapping[str, tuple[Tensor, Tensor]]
 
@@ -49,7 +50,7 @@ def worst_response(pairs: Pairs, target: mt.Statistics) -> tuple[float, str, str
     """The largest relative difference of responses to the target at one site, its gate, and where."""
     found: dict[str, float] = {}
     for name, (a, b) in pairs.items():
-        rows = target[name].design(bias=target.sites[name].bias is not None)
+        rows = target_rows(target[name], target.sites[name].bias is not None)
         found[name] = float(((a - b) @ rows.T).norm() / (b @ rows.T).norm())
     place = max(found, key=found.__getitem__)
     return found[place], "<= 1e-4", place
