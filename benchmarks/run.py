@@ -21,6 +21,8 @@ NAMES = (
     "papers.mnist",
     "papers.cifar",
     "papers.funes",
+    "real_models.stories",
+    "real_models.minilm",
     "speed.collect",
     "speed.concepts",
     "speed.parity",

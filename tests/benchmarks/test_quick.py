@@ -20,7 +20,9 @@ def test_a_gate_is_met_or_missed_and_the_table_says_so():
 
 
 def test_every_script_is_run(repository: Path):
-    scripts = {p for folder in ("papers", "speed") for p in (repository / "benchmarks" / folder).glob("*.py")}
+    scripts = {
+        p for folder in ("papers", "real_models", "speed") for p in (repository / "benchmarks" / folder).glob("*.py")
+    }
     named = {f"{p.parent.name}.{p.stem}" for p in scripts if "__main__" in p.read_text()}
     assert named == set(NAMES)
 
