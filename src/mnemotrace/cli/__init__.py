@@ -1,5 +1,7 @@
 """The command line: a file per verb, each of which parses, calls one function and writes; torch is loaded only then."""
 
+import os
+
 import click
 
 from mnemotrace.cli._options import Main
@@ -15,6 +17,9 @@ from mnemotrace.cli.report import report
 from mnemotrace.cli.show import show
 
 __all__ = ["main"]
+
+# Idle threads that spin slow everything fivefold when other programs want the cores; read when torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @click.group(cls=Main, context_settings={"help_option_names": ["-h", "--help"]})

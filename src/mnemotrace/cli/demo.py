@@ -56,6 +56,8 @@ def _live(session: Session, name: str, *, quick: bool) -> "tuple[Cast, Life]":
     subject, colon, relation = name.partition(":")
     if not colon:
         raise click.UsageError(f"got --fact {name!r}; expected SUBJECT:RELATION, such as {FACT!r}")
+    if session.threads is None:
+        torch.set_num_threads(1)  # Funes is so small that more of them only wait for each other
     organism = funes()
     generator = torch.Generator().manual_seed(session.seed)
     scale, setting = (QUICK, ALONE) if quick else (Scale(), Setting())
