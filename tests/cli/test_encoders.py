@@ -7,6 +7,8 @@ import pytest
 
 from tests.cli.conftest import Run
 
+pytest.importorskip("sklearn")
+
 Made = Callable[..., dict]
 
 

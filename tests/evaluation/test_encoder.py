@@ -9,6 +9,8 @@ from torch import nn
 from mnemotrace.adapters.examples import Example
 from mnemotrace.evaluation.encoder import ProbeScore, labels_of, similarity_kept
 
+pytest.importorskip("sklearn")
+
 WORDS = ("ant", "bee", "cat", "dog")
 
 
