@@ -11,10 +11,11 @@ Cost: about `n d^2` multiply-adds a distinct input beside the forward pass. Memo
 import itertools
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,8 @@ log = logging.getLogger(__name__)
 
 Mask = Callable[[Any], Tensor]
 _WINDOW = 8
+# Which sites of a model are known to read nothing behind its head: looked up once, not in every collection.
+_HEAD_IS_LAST: MutableMapping[nn.Module, set[frozenset[str]]] = WeakKeyDictionary()
 
 
 def collect(
@@ -73,7 +76,8 @@ def collect(
     chosen = dict(sites) if sites is not None else all_sites(model)
     _check_memory(chosen, dtype, max_bytes)
     head = _head(model, chosen)
-    collector = _Collector(dtype)
+    known, asked = _HEAD_IS_LAST.setdefault(model, set()), frozenset(chosen)
+    collector = _Collector(dtype, head_is_last=asked in known)
     source = iter(batches)
     done = _resume(collector, model, chosen, checkpoint, source)
     report = progress or silent
@@ -84,6 +88,8 @@ def collect(
             if checkpoint is not None and done % every == 0:
                 write(collector.pack(done, model, chosen), checkpoint)
             report(done, None, "batches")
+    if head is not None and collector.head_is_last:
+        known.add(asked)
     if done == 0:
         raise ValueError("got no batch; expected at least one; an iterator may have been used up before")
     manifest = {"base": fingerprint(model), "batches": done, "dtype": str(dtype), "version": library_version()}
@@ -110,18 +116,18 @@ class _Reading:
 class _Collector:
     """Groups reads of one tensor, then adds its rows to the accumulator of exactly those readers."""
 
-    def __init__(self, dtype: torch.dtype) -> None:
+    def __init__(self, dtype: torch.dtype, *, head_is_last: bool) -> None:
         self.dtype = dtype
         self.mask: Tensor | None = None
         self.accumulators: dict[tuple[str, ...], Accumulator] = {}
         self._window: OrderedDict[Hashable, _Reading] = OrderedDict()
         self._past_head = False
-        self._head_checked = False
+        self.head_is_last = head_is_last
 
     def receive(self, site: Site, source: Tensor, unfold: Unfold, tokens: Tokens | None = None, /) -> None:
         """Take note that a site reads a tensor."""
         if self._past_head:
-            self._head_checked = False
+            self.head_is_last = False
         key = _key(source, unfold)
         reading = self._window.get(key)
         if reading is not None and site.name not in reading.readers:
@@ -138,19 +144,19 @@ class _Collector:
             self._close(self._window.popitem(last=False)[1])
 
     def run(self, model: nn.Module, batch: Any, head: nn.Module | None) -> nn.Module | None:
-        """Run one batch; the first one whole, to see whether anything is read behind the head."""
-        if head is None or self._head_checked:
+        """Run one batch; the first of a model whole, to see whether anything is read behind the head."""
+        if head is None or self.head_is_last:
             with stop_at(head):
                 forward(model, batch)
         else:
-            self._head_checked = True
+            self.head_is_last = True
             handle = head.register_forward_pre_hook(self._note_head)
             try:
                 forward(model, batch)
             finally:
                 handle.remove()
                 self._past_head = False
-            head = head if self._head_checked else None
+            head = head if self.head_is_last else None
         self.close()
         return head
 
