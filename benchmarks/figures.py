@@ -113,7 +113,7 @@ def data_folder(name: str) -> Path:
     Raises:
         Skipped: it is not there.
     """
-    root = Path(os.environ.get("MNEMOTRACE_DATA", REPOSITORY / "../shared/data")).resolve()
+    root = Path(os.environ.get("MNEMOTRACE_DATA") or REPOSITORY / "../shared/data").resolve()
     if not (root / name).is_dir():
         raise Skipped(f"no folder {name} in the test data; set MNEMOTRACE_DATA")
     return root / name

@@ -43,7 +43,7 @@ def repository() -> Path:
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder of real test data, MNEMOTRACE_DATA or ../shared/data; the test is skipped where there is none."""
-    folder = Path(os.environ.get("MNEMOTRACE_DATA", REPOSITORY / "../shared/data")).resolve()
+    folder = Path(os.environ.get("MNEMOTRACE_DATA") or REPOSITORY / "../shared/data").resolve()
     if not folder.is_dir():
         pytest.skip(
             f"no test data: set MNEMOTRACE_DATA to a folder with mnist/, stories260k/, ... (looked in {folder})"
