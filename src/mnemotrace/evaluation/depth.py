@@ -169,19 +169,28 @@ def probe(model: nn.Module, sites: Mapping[str, Site], *, train: Labelled, test:
         ValueError: labels and examples differ in number.
         ImportError: scikit-learn is missing.
     """
+    classifier = linear_probe(max_iter=300)
+    seen, unseen = features(model, sites, train), features(model, sites, test)
+    accuracy: dict[str, float] = {}
+    for name, x in seen.items():
+        classifier.fit(x.numpy(), train.labels.numpy())
+        accuracy[name] = float(classifier.score(unseen[name].numpy(), test.labels.numpy()))
+    return accuracy
+
+
+def linear_probe(*, max_iter: int) -> Any:
+    """Make an untrained probe: scikit-learn's logistic regression on standardised features.
+
+    Raises:
+        ImportError: scikit-learn is missing.
+    """
     try:
         from sklearn.linear_model import LogisticRegression
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
     except ImportError as error:
         raise ImportError("probes need scikit-learn; pip install 'mnemotrace[probes]'") from error
-    seen, unseen = features(model, sites, train), features(model, sites, test)
-    accuracy: dict[str, float] = {}
-    for name, x in seen.items():
-        classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300, tol=1e-3))
-        classifier.fit(x.numpy(), train.labels.numpy())
-        accuracy[name] = float(classifier.score(unseen[name].numpy(), test.labels.numpy()))
-    return accuracy
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=max_iter, tol=1e-3))
 
 
 def features(model: nn.Module, sites: Mapping[str, Site], data: Labelled) -> dict[str, Tensor]:

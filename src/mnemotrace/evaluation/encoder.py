@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from mnemotrace.adapters.examples import Example, batches
 from mnemotrace.adapters.scores import embed
+from mnemotrace.evaluation.depth import linear_probe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -99,7 +100,8 @@ class ProbeScore:
     def _probe(self, model: nn.Module) -> Any:
         key = _hash(model) if self.fresh else "first"
         if key not in self._probes:
-            self._probes[key] = _fit(self.embed(model, self.train), labels_of(self.train))
+            seen = self.embed(model, self.train).numpy()
+            self._probes[key] = linear_probe(max_iter=1000).fit(seen, labels_of(self.train))
         return self._probes[key]
 
 
@@ -138,17 +140,6 @@ def _similarities(x: Tensor) -> Tensor:
     unit = nn.functional.normalize(x.double(), dim=1)
     i, j = torch.triu_indices(len(x), len(x), offset=1)
     return (unit @ unit.T)[i, j]
-
-
-def _fit(embeddings: Tensor, labels: list[str]) -> Any:
-    try:
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import StandardScaler
-    except ImportError as error:
-        raise ImportError("probes need scikit-learn; pip install 'mnemotrace[probes]'") from error
-    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, tol=1e-3))
-    return probe.fit(embeddings.numpy(), labels)
 
 
 def _hash(model: nn.Module) -> str:
