@@ -20,6 +20,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from mnemotrace.adapters.attention import attention_sites
 from mnemotrace.adapters.experts import expert_refusal, expert_sites
+from mnemotrace.core.applying import tied_names
 from mnemotrace.core.errors import SelectionError
 from mnemotrace.core.site import Selection, Site, select_names
 
@@ -57,7 +58,7 @@ def sites(model: nn.Module, select: Selection = None, layers: Iterable[int] | No
 
 def _all_sites(model: nn.Module) -> tuple[dict[str, Site], dict[str, str]]:
     """Return every site, with shared weights once, and the modules that cannot be sites with the reason."""
-    holders = _holders(model)
+    tied = tied_names(model)
     found: dict[str, Site] = {}
     owner: dict[tuple[int, object], str] = {}
     refused: dict[str, str] = {}
@@ -72,8 +73,7 @@ def _all_sites(model: nn.Module) -> tuple[dict[str, Site], dict[str, str]]:
             if first != site.name:
                 found[first] = replace(found[first], readers=(*found[first].readers, site.module))
                 continue
-            tied = tuple(name for name in holders[id(parameter)] if name != site.weight)
-            found[site.name] = replace(site, tied=tied)
+            found[site.name] = replace(site, tied=tied.get(site.weight, ()))
     return found, refused
 
 
@@ -134,13 +134,6 @@ def _refusal(module: nn.Module) -> str | None:
     ):
         return f"its weight is stored as {weight.dtype}; load the model unquantised"
     return None
-
-
-def _holders(model: nn.Module) -> dict[int, list[str]]:
-    holders: dict[int, list[str]] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        holders.setdefault(id(parameter), []).append(name)
-    return holders
 
 
 def _tied_to_embedding(model: nn.Module, site: Site) -> bool:

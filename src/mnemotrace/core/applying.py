@@ -148,7 +148,7 @@ def apply(model: nn.Module, edit: Edit, *, strict: bool = False) -> Undo:
     except BaseException:
         _restore(originals)
         raise
-    return Undo(originals, rounding, {n: t for n, t in _tied(model).items() if n in parameters})
+    return Undo(originals, rounding, {n: t for n, t in tied_names(model).items() if n in parameters})
 
 
 def _validated(model: nn.Module, edit: Edit) -> dict[str, nn.Parameter]:
@@ -281,8 +281,8 @@ def _version(parameter: nn.Parameter) -> int:
     return parameter._version - _TAKEN_BACK.get(parameter, 0)
 
 
-def _tied(model: nn.Module) -> dict[str, tuple[str, ...]]:
-    """Return, for each parameter name, the other names of the same tensor."""
+def tied_names(model: nn.Module) -> dict[str, tuple[str, ...]]:
+    """Return, for each name of a parameter that has several, the other names of the same tensor."""
     groups: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         groups.setdefault(id(parameter), []).append(name)
