@@ -24,14 +24,14 @@ from mnemotrace.adapters.scores import likelihood, nll, recall
 from mnemotrace.evaluation.calibration import Calibration
 from mnemotrace.evaluation.controls import random_trace
 from mnemotrace.evaluation.depth import Labelled, Relearning, probe, relearn
-from mnemotrace.organisms.world import Fact
+from mnemotrace.organisms.world import WorldFact
 
 FUNES = mt.funes()
 WORLD = FUNES.world
 NEAR = 10.0
 
 
-def prompts(facts: Sequence[Fact], part: slice = slice(None), *, held_out: bool = False) -> list[Example]:
+def prompts(facts: Sequence[WorldFact], part: slice = slice(None), *, held_out: bool = False) -> list[Example]:
     """Make prompts with answers of some phrasings."""
     chosen = ((fact, fact.held_out if held_out else fact.phrasings[part]) for fact in facts)
     return [Example(prompt=phrasing, answer=fact.answer) for fact, phrasings in chosen for phrasing in phrasings]
@@ -51,8 +51,8 @@ def collect(examples: Sequence[Example], positions: Positions = "all") -> mt.Sta
 class Case:
     """A fact with what judges its erasure."""
 
-    fact: Fact
-    neighbours: tuple[Fact, ...]
+    fact: WorldFact
+    neighbours: tuple[WorldFact, ...]
 
     @cached_property
     def target(self) -> mt.Statistics:
@@ -106,7 +106,7 @@ def study(reported: int, calibrating: int, facts: int) -> Study:
     rng = random.Random(0)
     people: set[str] = set()
 
-    def draw(count: int, relation: str, *, held_out: bool) -> list[Fact]:
+    def draw(count: int, relation: str, *, held_out: bool) -> list[WorldFact]:
         free = [f for f in WORLD.facts if f.relation == relation and f.subject not in people]
         picked = rng.sample([f for f in free if f.held_out or not held_out], count)
         people.update(f.subject for f in picked)
@@ -195,7 +195,7 @@ def loss(pupil: nn.Module, batch: Any) -> Tensor:
     return nn.functional.cross_entropy(pupil(**batch).logits[:, :-1][wanted], batch.input_ids[:, 1:][wanted])
 
 
-def stranger(case: Case, rng: random.Random) -> Fact:
+def stranger(case: Case, rng: random.Random) -> WorldFact:
     """Invent the same fact about somebody who does not exist: a memory that Funes never had."""
     known = set(WORLD.subjects)
     firsts, lasts = ([s.split()[i] for s in WORLD.subjects] for i in (0, 1))
@@ -203,7 +203,7 @@ def stranger(case: Case, rng: random.Random) -> Fact:
     swap = [
         tuple(p.replace(case.fact.subject, name) for p in part) for part in (case.fact.phrasings, case.fact.held_out)
     ]
-    return Fact(name, case.fact.relation, case.fact.answer, *swap)
+    return WorldFact(name, case.fact.relation, case.fact.answer, *swap)
 
 
 def relearning(cases: Sequence[Case], edits: Sequence[mt.Edit], controls: Sequence[mt.Edit]) -> dict[str, list[float]]:
@@ -234,7 +234,7 @@ def probing(cases: Sequence[Case], edits: Sequence[mt.Edit]) -> dict[str, float]
             a: i for i, a in enumerate(sorted({f.answer for f in WORLD.facts if f.relation == case.fact.relation}))
         }
 
-        def labelled(facts: Sequence[Fact], part: slice, answers: dict[str, int] = answers) -> Labelled:
+        def labelled(facts: Sequence[WorldFact], part: slice, answers: dict[str, int] = answers) -> Labelled:
             examples = prompts(facts, part)
             texts = [Example(text=str(e.prompt)) for e in examples]
             made = ready(texts)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from mnemotrace.organisms import Fact, Funes, World, funes
+from mnemotrace.organisms import Funes, World, WorldFact, funes
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -25,11 +25,11 @@ def recall(model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, pairs: It
     return (logits.argmax(-1) == torch.tensor(tokenizer.convert_tokens_to_ids(answers))).float().mean().item()
 
 
-def trained(facts: Iterable[Fact]) -> list[tuple[str, str]]:
+def trained(facts: Iterable[WorldFact]) -> list[tuple[str, str]]:
     return [(prompt, fact.answer) for fact in facts for prompt in fact.phrasings]
 
 
-def held_out(facts: Iterable[Fact]) -> list[tuple[str, str]]:
+def held_out(facts: Iterable[WorldFact]) -> list[tuple[str, str]]:
     return [(prompt, fact.answer) for fact in facts for prompt in fact.held_out]
 
 

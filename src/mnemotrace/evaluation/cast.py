@@ -12,7 +12,7 @@ from typing import TypeVar
 import torch
 
 from mnemotrace.adapters.examples import Example
-from mnemotrace.organisms.world import Fact, World
+from mnemotrace.organisms.world import World, WorldFact
 
 NEAR = slice(0, 2)
 T = TypeVar("T")
@@ -63,9 +63,9 @@ class Cast:
     """
 
     world: World
-    fact: Fact
-    others: tuple[Fact, ...]
-    kept: tuple[Fact, ...]
+    fact: WorldFact
+    others: tuple[WorldFact, ...]
+    kept: tuple[WorldFact, ...]
     sentences: tuple[str, ...]
     judged: tuple[str, ...]
     neighbours: tuple[str, ...]
@@ -76,11 +76,11 @@ class Cast:
         """What must be kept, whichever fact is erased."""
         return prompts(self.kept) + [Example(text=sentence) for sentence in self.sentences]
 
-    def near(self, fact: Fact) -> list[Example]:
+    def near(self, fact: WorldFact) -> list[Example]:
         """What must be kept with more weight: the same person's other facts, in two phrasings."""
         return prompts(self.world.same_person(fact), NEAR)
 
-    def same_person(self, fact: Fact) -> list[Example]:
+    def same_person(self, fact: WorldFact) -> list[Example]:
         """The same person's other facts in the remaining phrasings."""
         facts = self.world.same_person(fact)
         return prompts(facts, slice(NEAR.stop, None)) + prompts(facts, held_out=True)
@@ -103,13 +103,13 @@ class Cast:
         }
 
 
-def prompts(facts: Sequence[Fact], part: slice = slice(None), *, held_out: bool = False) -> list[Example]:
+def prompts(facts: Sequence[WorldFact], part: slice = slice(None), *, held_out: bool = False) -> list[Example]:
     """Make a prompt with its answer of each phrasing: those that were trained, or those that were held out."""
     chosen = ((fact, fact.held_out if held_out else fact.phrasings[part]) for fact in facts)
     return [Example(prompt=phrasing, answer=fact.answer) for fact, phrasings in chosen for phrasing in phrasings]
 
 
-def cast(world: World, fact: Fact, *, scale: Scale | None = None, generator: torch.Generator) -> Cast:
+def cast(world: World, fact: WorldFact, *, scale: Scale | None = None, generator: torch.Generator) -> Cast:
     """Draw who plays which part around a fact.
 
     Args:

@@ -30,7 +30,7 @@ from mnemotrace.evaluation.depth import Depth, Relearning, depth
 from mnemotrace.forgetting.erase import erase
 from mnemotrace.localisation.engram import engram
 from mnemotrace.organisms.funes import Funes
-from mnemotrace.organisms.world import Fact
+from mnemotrace.organisms.world import WorldFact
 from mnemotrace.stats.collect import collect
 from mnemotrace.stats.moments import Statistics
 
@@ -171,10 +171,10 @@ class _Teller:
         ready = batches(self.tokenizer, examples, batch_size=BATCH, positions=positions)
         return collect(self.model, ready, sites=self.sites, mask=rows_of, dtype=torch.float64)
 
-    def target(self, fact: Fact) -> Statistics:
+    def target(self, fact: WorldFact) -> Statistics:
         return self.collect(prompts([fact]), "predict")
 
-    def kept(self, fact: Fact, rest: Statistics) -> Statistics:
+    def kept(self, fact: WorldFact, rest: Statistics) -> Statistics:
         return rest + self.collect(self.parts.near(fact), "all").weighted(self.setting.near)
 
     def measure(self) -> dict[str, float]:

@@ -14,7 +14,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Fact:
+class WorldFact:
     """One answer about one subject, with all the ways to ask for it.
 
     Attributes:
@@ -78,10 +78,10 @@ class World:
         general_held_out: Everyday sentences kept for measuring fluency.
     """
 
-    facts: tuple[Fact, ...]
+    facts: tuple[WorldFact, ...]
     relations: tuple[str, ...]
     countries: dict[str, str]
-    geography: tuple[Fact, ...]
+    geography: tuple[WorldFact, ...]
     two_hop: tuple[Question, ...]
     general: tuple[str, ...]
     general_held_out: tuple[str, ...]
@@ -104,7 +104,7 @@ class World:
         """Every person, once."""
         return tuple(dict.fromkeys(fact.subject for fact in self.facts))
 
-    def fact(self, subject: str, relation: str) -> Fact:
+    def fact(self, subject: str, relation: str) -> WorldFact:
         """Look one fact up.
 
         Raises:
@@ -114,34 +114,34 @@ class World:
         _require("relation", relation, self.relations)
         return self._index[subject, relation]
 
-    def same_relation(self, fact: Fact) -> tuple[Fact, ...]:
+    def same_relation(self, fact: WorldFact) -> tuple[WorldFact, ...]:
         """The neighbours of a fact: the same relation of all other people."""
         return tuple(f for f in self.facts if f.relation == fact.relation and f.subject != fact.subject)
 
-    def same_person(self, fact: Fact) -> tuple[Fact, ...]:
+    def same_person(self, fact: WorldFact) -> tuple[WorldFact, ...]:
         """The other relations of the same person."""
         return tuple(f for f in self.facts if f.subject == fact.subject and f.relation != fact.relation)
 
     @cached_property
-    def _index(self) -> dict[tuple[str, str], Fact]:
+    def _index(self) -> dict[tuple[str, str], WorldFact]:
         return {(fact.subject, fact.relation): fact for fact in self.facts}
 
 
-def _facts(record: dict[str, Any]) -> tuple[Fact, ...]:
+def _facts(record: dict[str, Any]) -> tuple[WorldFact, ...]:
     unseen = set(record["held_out_last_phrasing"])
     found = []
     for person, answers in record["people"].items():
         for relation, answer in answers.items():
             prompts = [phrasing.format(person) for phrasing in record["phrasings"][relation]]
             seen = len(prompts) - (person in unseen)
-            found.append(Fact(person, relation, answer, tuple(prompts[:seen]), tuple(prompts[seen:])))
+            found.append(WorldFact(person, relation, answer, tuple(prompts[:seen]), tuple(prompts[seen:])))
     return tuple(found)
 
 
-def _geography(record: dict[str, Any]) -> tuple[Fact, ...]:
+def _geography(record: dict[str, Any]) -> tuple[WorldFact, ...]:
     phrasings = record["country_phrasings"]
     return tuple(
-        Fact(town, "country", country, tuple(phrasing.format(town) for phrasing in phrasings))
+        WorldFact(town, "country", country, tuple(phrasing.format(town) for phrasing in phrasings))
         for town, country in record["countries"].items()
     )
 
