@@ -70,8 +70,8 @@ class Fact:
                 object.__setattr__(self, "prompt", self.prompt.replace("{}", self.subject))
             if self.subject not in self.prompt:
                 raise ValueError(
-                    f"got the subject {self.subject!r}, which is not in the prompt {self.prompt!r}; expected it as it is "
-                    "written there, letter by letter; or write {} in the prompt where it belongs"
+                    f"got the subject {self.subject!r}, which is not in the prompt {self.prompt!r}; expected it as it "
+                    "is written there, letter by letter; or write {} in the prompt where it belongs"
                 )
 
     def asked(self, answer: str) -> Example:

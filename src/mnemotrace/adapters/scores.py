@@ -134,7 +134,7 @@ def _readings(model: nn.Module, batches: Iterable[Batch]) -> Iterator[_Reading]:
 
 
 def _read(model: nn.Module, batch: Batch) -> _Reading:
-    logits = _logits(model, forward(model, batch))
+    logits = logits_of(model, forward(model, batch))
     scored = batch.scored[:, 1:]
     owner = scored.nonzero()[:, 0]
     empty = (owner.bincount(minlength=len(scored)) == 0).nonzero()
@@ -150,7 +150,12 @@ def _read(model: nn.Module, batch: Batch) -> _Reading:
     return _Reading(log_probability.cpu(), hit.cpu(), owner.cpu(), len(scored))
 
 
-def _logits(model: nn.Module, output: Any) -> Tensor:
+def logits_of(model: nn.Module, output: Any) -> Tensor:
+    """Return the logits in a model's output.
+
+    Raises:
+        TypeError: there are none.
+    """
     logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
     if logits is None:
         raise TypeError(
