@@ -214,7 +214,7 @@ def _keep(decoder: Decoder, input_ids: Tensor, attention_mask: Tensor | None) ->
 
 
 def logits(decoder: Decoder, hidden: Tensor) -> Tensor:
-    """Turn hidden states after the last block into logits `(n, t, v)` as the network does, scaling and caps included."""
+    """Turn hidden states after the last block into logits `(n, t, v)` as the network does, scaling and caps too."""
 
     def give(layer: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         return hidden

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mnemotrace.cli._exports import export, exporting, sizes
 from mnemotrace.cli._inputs import Network, Reading, apart, open_network, read_source, reading, statistics_of
 from mnemotrace.cli._options import output, verb
 from mnemotrace.cli._session import Session
 from mnemotrace.cli.locate import DROP
 
 if TYPE_CHECKING:
-    from mnemotrace.core.edit import Edit
     from mnemotrace.core.trace import Engram
 
 
@@ -29,9 +29,7 @@ if TYPE_CHECKING:
 @click.option("--drop-shared", is_flag=True, help=DROP)
 @output(".safetensors")
 @click.option("--strength", type=float, metavar="X", help="Factor of the engram: 1 otherwise, or the calibrated one.")
-@click.option("--peft", type=click.Path(path_type=Path), metavar="DIR", help="Write a LoRA adapter too.")
-@click.option("--merge", type=click.Path(path_type=Path), metavar="DIR", help="Write the edited model too.")
-@click.option("--overwrite", is_flag=True, help="Replace folders that --peft or --merge wrote before.")
+@exporting
 @click.option("--force", is_flag=True, help="Also on another model than the engram was made on.")
 @reading()
 def erase(
@@ -68,8 +66,8 @@ def erase(
     network.require_base(found, "an engram", force=force)
     edit = mt.erase(found, 1.0 if strength is None else strength)
     session.save(edit, path)
-    written = _export(network, edit, peft, merge, overwrite=overwrite)
-    session.made(path, **_numbers(network, edit), **written)
+    written = export(network, edit, peft, merge, overwrite=overwrite)
+    session.made(path, strength=edit.manifest.get("strength"), **sizes(network, edit), **written)
 
 
 def _from_file(path: Path) -> "Engram":
@@ -94,28 +92,3 @@ def _calibrated(
     chosen = how.only(setting.best.names)
     wanted, kept = statistics_of(session, network, chosen, target=memory, reference=rest)
     return setting.engram(network.model, target=wanted, reference=kept), setting.best.strength
-
-
-def _export(
-    network: Network, edit: "Edit", peft: Path | None, merge: Path | None, *, overwrite: bool
-) -> dict[str, str]:
-    import mnemotrace as mt
-
-    written: dict[str, str] = {}
-    if peft is not None:
-        written["peft"] = str(edit.to_peft(peft, network.model, overwrite=overwrite))
-    if merge is not None:
-        made = mt.merge(network.model, edit, merge, tokenizer=network.tokenizer, overwrite=overwrite)
-        written["merge"] = str(made)
-    return written
-
-
-def _numbers(network: Network, edit: "Edit") -> dict[str, Any]:
-    """Return how large the edit is beside what it changes, by site."""
-    from mnemotrace.adapters.linear import weight_of
-    from mnemotrace.core.lowrank import LowRank
-
-    changes = [change for change in edit.changes if isinstance(change, LowRank)]
-    norms = {c.site.name: c.norm() / float(weight_of(network.model, c.site).float().norm()) for c in changes}
-    strength = edit.manifest.get("strength")
-    return {"strength": strength, "parameters": list(edit.parameters), "relative_norms": norms}
