@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import mnemotrace as mt
 from mnemotrace import files
 from mnemotrace.core.artifact import Artifact, write
+from mnemotrace.core.direction import Direction
 from mnemotrace.core.edit import Dense, Edit, Sparse
 from mnemotrace.core.errors import ArtifactError
 from mnemotrace.core.lowrank import LowRank
@@ -102,10 +103,17 @@ def depth(draw: Draw) -> Depth:
     return Depth({"erased": {"a": draw.number()}}, {"steps": [0, 1, 2]}, 0.1, MANIFEST)
 
 
+def direction(draw: Draw) -> Direction:
+    d, k = 1 + draw.below(4), draw.below(3)
+    evidence = {"rows": 3, "correlation": [draw.number()] * k}
+    return Direction(draw.normal(d, k), draw.normal(k, d), draw.normal(d), evidence, MANIFEST)
+
+
 MAKERS: dict[str, Callable[[Draw], Any]] = {
     "calibration": calibration,
     "criteria": criteria,
     "depth": depth,
+    "direction": direction,
     "edit": edit,
     "engram": engram,
     "statistics": statistics,

@@ -98,7 +98,7 @@ class Edit:
     kind = "edit"
 
     def __add__(self, other: "Edit") -> "Edit":
-        """Add two edits; low-rank changes at one site are merged."""
+        """Add two edits; changes of one form at one site or parameter are added up."""
         manifest = {"method": "sum", "parts": [dict(self.manifest), dict(other.manifest)]}
         return Edit(_merged(self.changes + other.changes), manifest | _common_base(self, other))
 
@@ -225,15 +225,26 @@ def _place(change: Change) -> str:
 
 
 def _merged(changes: Iterable[Change]) -> tuple[Change, ...]:
-    lowrank: dict[str, LowRank] = {}
-    others: list[Change] = []
+    """Add up changes of one form in one place; low-rank ones come first."""
+    found: dict[tuple[Any, ...], Change] = {}
     for change in changes:
-        if isinstance(change, LowRank):
-            name = change.site.name
-            lowrank[name] = lowrank[name].plus(change) if name in lowrank else change
-        else:
-            others.append(change)
-    return (*lowrank.values(), *others)
+        key = (type(change), _place(change), *(() if isinstance(change, LowRank) else change.shape))
+        found[key] = _added(found[key], change) if key in found else change
+    return tuple(sorted(found.values(), key=lambda change: not isinstance(change, LowRank)))
+
+
+def _added(first: Change, second: Change) -> Change:
+    if isinstance(first, LowRank) and isinstance(second, LowRank):
+        return first.plus(second)
+    if isinstance(first, Dense) and isinstance(second, Dense):
+        return Dense(first.parameter, first.values + second.values.to(first.values.device))
+    assert isinstance(first, Sparse) and isinstance(second, Sparse)
+    values = torch.cat([first.values, second.values.to(first.values.device)])
+    indices = torch.cat([first.indices, second.indices.to(first.indices.device)])
+    joined = torch.sparse_coo_tensor(  # pyright: ignore[reportUnknownMemberType]
+        indices[None], values, (math.prod(first.shape),), check_invariants=False
+    ).coalesce()
+    return replace(first, indices=joined.indices()[0], values=joined.values())
 
 
 def _common_base(first: Edit, second: Edit) -> dict[str, Any]:
