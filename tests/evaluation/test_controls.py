@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mnemotrace.core.edit import Change, Dense, Edit, Sparse
 from mnemotrace.core.lowrank import LowRank
 from mnemotrace.core.site import Site
 from mnemotrace.core.trace import Engram
-from mnemotrace.evaluation.controls import bootstrap, random_trace
+from mnemotrace.evaluation.controls import bootstrap, random_edit, random_trace
 from tests.evaluation.organism import Case, draw, seeded
 
 SHAPES = {
@@ -170,3 +171,79 @@ def test_scores_of_any_type_are_summed_in_float64() -> None:
     half = torch.full((5000, 1), 0.1, dtype=torch.float16)
     assert bootstrap(mean, half, resamples=5, generator=seeded(0))[0] == pytest.approx(float(half[0]), rel=1e-12)
     assert bootstrap(mean, nn.functional.one_hot(torch.arange(4))[:, :1], generator=seeded(0))[0] == 0.25
+
+
+# ---------------------------------------------------------------------------------------------- edits of any form
+
+
+def sparse(count: int, size: int = 40) -> Sparse:
+    places = torch.randperm(size, generator=seeded(5))[:count]
+    return Sparse("s", (4, size // 4), places, draw(count, seed=6))
+
+
+def magnitudes(values: Tensor) -> Tensor:
+    return values.abs().flatten().sort().values
+
+
+def drawn(change: Change, seed: int = 0) -> Change:
+    (other,) = random_edit(Edit((change,)), seeded(seed)).changes
+    return other
+
+
+def test_a_random_edit_of_low_rank_changes_is_the_random_trace_of_their_engram() -> None:
+    found = engram()
+    other, same = random_edit(Edit(tuple(found.values())), seeded(0)), random_trace(found, seeded(0))
+    for change, trace in zip(other.changes, same.values(), strict=True):
+        assert torch.equal(change.left, trace.left)
+        assert torch.equal(change.right, trace.right)
+
+
+@pytest.mark.parametrize("shape", [(7, 7), (20, 5), (5, 20), (4, 3, 2, 2)])
+def test_a_random_matrix_has_the_spectrum_of_its_edit_and_other_directions(shape: tuple[int, ...]) -> None:
+    change = Dense("w", draw(*shape).double())
+    other = drawn(change)
+    assert other.shape == shape
+    spectra = [torch.linalg.svdvals(one.values.flatten(1)) for one in (change, other)]
+    torch.testing.assert_close(spectra[0], spectra[1])
+    assert abs(cosine(change.values, other.values)) < 0.5
+
+
+def test_a_random_matrix_too_wide_to_decompose_has_the_norm_of_its_edit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mnemotrace.evaluation.controls.WIDEST", 6)
+    change = Dense("w", draw(7, 9))
+    other = drawn(change, seed=1)
+    torch.testing.assert_close(other.values.norm(), change.values.norm())
+    assert abs(cosine(change.values, other.values)) < 0.5
+
+
+@pytest.mark.parametrize("values", [draw(30), torch.tensor(2.0), torch.ones(8)], ids=["vector", "number", "constant"])
+def test_a_random_vector_has_the_magnitudes_of_its_edit(values: Tensor) -> None:
+    others = [drawn(Dense("b", values), seed) for seed in range(8)]
+    for other in others:
+        assert other.shape == tuple(values.shape)
+        torch.testing.assert_close(magnitudes(other.values), magnitudes(values), rtol=0, atol=0)
+    assert any(not torch.equal(other.values, values) for other in others)
+
+
+@pytest.mark.parametrize("count", [0, 1, 11, 20])
+def test_a_random_mask_has_the_magnitudes_of_its_edit_at_other_places(count: int) -> None:
+    change = sparse(count)
+    other = drawn(change)
+    assert set(other.indices.tolist()).isdisjoint(change.indices.tolist())
+    assert len(other.indices.unique()) == count
+    torch.testing.assert_close(magnitudes(other.values), magnitudes(change.values), rtol=0, atol=0)
+
+
+def test_a_mask_of_most_of_a_parameter_is_spread_over_all_of_it() -> None:
+    other = drawn(sparse(36))
+    assert len(other.indices.unique()) == 36
+    torch.testing.assert_close(magnitudes(other.values), magnitudes(sparse(36).values), rtol=0, atol=0)
+
+
+def test_a_random_edit_keeps_forms_parameters_and_base_and_the_seed_decides() -> None:
+    edit = Edit((engram()["thin"], sparse(5), Dense("b", draw(6))), {"method": "x", "base": {"weights": "1"}})
+    first, again, other = (random_edit(edit, seeded(seed)) for seed in (0, 0, 1))
+    assert first.manifest == {"method": "random", "base": {"weights": "1"}}
+    assert first.norms() == pytest.approx(edit.norms())
+    assert first.overlap(again) == pytest.approx(1)
+    assert abs(first.overlap(other)) < 0.9

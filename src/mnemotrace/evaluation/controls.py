@@ -1,16 +1,33 @@
-"""Controls that could have shown no effect: random traces of equal rank, norm and spectrum; bootstrap intervals."""
+"""Controls that could have shown no effect: random edits of equal size and form; bootstrap intervals.
 
+What is equal depends on the form of a change, and is never less than its norm:
+
+* low-rank at a site: rank and singular values, directions uniform over frames;
+* sparse: the same magnitudes with random signs, at as many other places of the same parameter;
+* dense, a matrix: its singular values, directions uniform; beyond `WIDEST` only the norm, with Gaussian entries;
+* dense, a vector (biases, norms): the same magnitudes with random signs, in another order.
+
+Cost: a QR of the factors, of a dense matrix `(o, d)` one decomposition, O(o d min(o, d)).
+"""
+
+# torch.linalg has no types of its own
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
+import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from mnemotrace.core.edit import Change, Edit, Sparse
 from mnemotrace.core.linalg import singular_factors
 from mnemotrace.core.lowrank import LowRank
 from mnemotrace.core.trace import Engram
 
 Statistic = Callable[..., Tensor]
 CONFIDENCE = 0.95
+WIDEST = 4096
 
 
 def random_trace(engram: Engram, generator: torch.Generator) -> Engram:
@@ -23,6 +40,53 @@ def random_trace(engram: Engram, generator: torch.Generator) -> Engram:
         generator: source of randomness.
     """
     return Engram({name: _rotated(trace, generator) for name, trace in engram.items()}, manifest={"method": "random"})
+
+
+def random_edit(edit: Edit, generator: torch.Generator) -> Edit:
+    """Draw an edit of the same size and form in every parameter, with directions, places and signs at random.
+
+    Args:
+        edit: what to match.
+        generator: source of randomness.
+    """
+    base = {"base": edit.manifest["base"]} if "base" in edit.manifest else {}
+    return Edit(tuple(_random(change, generator) for change in edit.changes), {"method": "random", **base})
+
+
+def _random(change: Change, generator: torch.Generator) -> Change:
+    if isinstance(change, LowRank):
+        return _rotated(change, generator)
+    if isinstance(change, Sparse):
+        return _scattered(change, generator)
+    if change.values.ndim > 1:
+        return replace(change, values=_turned(change.values, generator))
+    order = torch.randperm(change.values.numel(), generator=generator).to(change.values.device)
+    values = change.values.flatten()[order].view(change.values.shape)
+    return replace(change, values=values * _signs(values, generator))
+
+
+def _scattered(change: Sparse, generator: torch.Generator) -> Sparse:
+    """Put the values elsewhere; where less than half of the parameter is left, anywhere."""
+    count, free = len(change.indices), torch.ones(math.prod(change.shape), dtype=torch.bool)
+    free[change.indices.cpu()] = False
+    places = free.nonzero()[:, 0] if int(free.sum()) >= count else torch.arange(len(free))
+    chosen = places[torch.randperm(len(places), generator=generator)[:count]].to(change.indices)
+    return replace(change, indices=chosen, values=change.values * _signs(change.values, generator))
+
+
+def _turned(values: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw a matrix of the same singular values; of the same norm only, where that is too wide to decompose."""
+    matrix = values.flatten(1).double()
+    if min(matrix.shape) > WIDEST:
+        draw = torch.randn(matrix.shape, generator=generator)
+        return (draw * (float(matrix.norm()) / float(draw.norm()))).to(values).view(values.shape)
+    spectrum = torch.linalg.svdvals(matrix).cpu()
+    left, right = (_frame(size, len(spectrum), generator) for size in matrix.shape)
+    return ((left * spectrum) @ right.T).to(values).view(values.shape)
+
+
+def _signs(like: Tensor, generator: torch.Generator) -> Tensor:
+    return (2 * torch.randint(2, like.shape, generator=generator) - 1).to(like)
 
 
 def _rotated(trace: LowRank, generator: torch.Generator) -> LowRank:

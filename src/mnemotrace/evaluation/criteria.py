@@ -1,19 +1,26 @@
-r"""The four criteria of an engram, measured as behaviour, each beside matched random traces.
+r"""The four criteria of a trace, measured as behaviour, each beside matched random traces.
 
-Scores are corrected for chance and put in units of the untouched network: :math:`f(s) = (s - c) / (s_0 - c)`.
+There are two networks, *with* the memory and *without* it, and the trace is what they differ by. An engram, or an edit
+that erases, is taken out of the untouched network, which has the memory. An edit that writes is put into it, and the
+edited network has the memory. Scores are corrected for chance and put in units of the network with the memory:
+:math:`f(s) = (s - c) / (s_{with} - c)`.
 
-* necessity: what the target loses when the trace is erased, :math:`1 - f_t(erased)`;
-* specificity: how much more the target loses than the control data, :math:`f_k(erased) - f_t(erased)`;
+* necessity: what the target loses without the trace, :math:`f_t(with) - f_t(without)`;
+* specificity: necessity, less what the control data lose by the edit, in units of the untouched network;
 * sufficiency: what the trace alone recalls in the null network (the edited maps set to zero), :math:`f_t(alone)`;
-* reactivation: cosine between the trace's and the trained weights' responses to the target's cues, mean over sites.
+* reactivation: cosine between the responses of the trace and of the weights with the memory to the target's cues, mean
+  over sites.
 
 At one linear layer sufficiency and necessity add nothing to reactivation and specificity (the four squared violations
 sum to :math:`2\|(P - W)X_t\|^2 + 2\|P X_r\|^2`); as behaviour of a deep network they differ. Every value has a 95 %
-bootstrap interval over examples, and stands beside the same measure for random traces of equal rank, norm and spectrum.
+bootstrap interval over examples, and stands beside the same measure for random traces of equal size and form, erased
+or written in the trace's place.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -24,17 +31,23 @@ from mnemotrace.core.artifact import Artifact, fingerprint, library_version
 from mnemotrace.core.edit import Edit
 from mnemotrace.core.progress import Progress, silent
 from mnemotrace.core.trace import Engram
-from mnemotrace.evaluation.controls import bootstrap, random_trace
+from mnemotrace.evaluation.controls import bootstrap, random_edit
+from mnemotrace.evaluation.maps import emptied, maps_of
 from mnemotrace.evaluation.reinstatement import reinstatement
-from mnemotrace.forgetting.erase import erase, inject, null
+from mnemotrace.evaluation.runs import Case, Runs, Score
+from mnemotrace.forgetting.erase import inject
 
-Score = Callable[[nn.Module, Any], Tensor]
+Estimate = tuple[float, tuple[float, float]]
 
 MEANING = {
     "specificity": "loss of the target minus loss of the control data when the trace is erased",
     "reactivation": "cosine between the trace's and the network's responses to the target, mean over sites",
     "sufficiency": "share of the target's score that the trace alone recalls in the null network",
     "necessity": "share of the target's score that is lost when the trace is erased",
+}
+WRITTEN = MEANING | {
+    "specificity": "share of the target's score that the edit brings, minus loss of the control data by it",
+    "necessity": "share of the target's score that is not there without the edit",
 }
 
 
@@ -45,7 +58,7 @@ class Criterion:
     Attributes:
         value: for the trace.
         interval: 95 % bootstrap interval over examples.
-        control: mean for random traces of equal rank, norm and spectrum.
+        control: mean for random traces of equal size and form.
         control_interval: its interval.
         meaning: in words.
     """
@@ -63,12 +76,14 @@ class Criteria(Mapping[str, Criterion]):
 
     Attributes:
         criteria: by name.
-        behaviour: mean scores of `target` and `control` data: `untouched`, `erased`, `alone` (the trace in the null
-            network), `null`, and for random traces `control_erased`, `control_alone`.
+        behaviour: mean scores of `target` and `control` data: `untouched`, `erased` (or `written`), `alone` (the trace
+            in the null network), `null`, and for random traces `control_erased` (or `control_written`),
+            `control_alone`.
         chance: score of a guesser.
         draws: random traces.
         sites: closed-form measurements by site, from the engram.
         manifest: provenance.
+        absent: the criteria that could not be measured, with the reason.
     """
 
     criteria: Mapping[str, Criterion]
@@ -77,11 +92,18 @@ class Criteria(Mapping[str, Criterion]):
     draws: int
     sites: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
     manifest: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    absent: Mapping[str, str] = field(default_factory=dict[str, str])
 
     kind = "criteria"
 
     def __getitem__(self, name: str) -> Criterion:
-        """Return one criterion."""
+        """Return one criterion.
+
+        Raises:
+            KeyError: there is none of that name, or it could not be measured; then the reason is given.
+        """
+        if name in self.absent:
+            raise KeyError(f"{name}: {self.absent[name]}")
         return self.criteria[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -106,11 +128,12 @@ class Criteria(Mapping[str, Criterion]):
 
 def criteria(
     model: nn.Module,
-    engram: Engram,
+    trace: Engram | Edit,
     *,
     score: Score,
     target: Any,
     control: Any,
+    writes: bool = False,
     strength: float = 1.0,
     chance: float = 0.0,
     draws: int = 5,
@@ -122,13 +145,16 @@ def criteria(
 
     Args:
         model: the network, unedited; it is left bit-exact.
-        engram: the trace to judge, by whatever method it was found.
+        trace: what to judge, by whatever method it was found: an engram, or an edit of any form.
         score: called as `score(model, data)`, returns `(n,)` scores, higher meaning better recalled, for example 1
             where the answer is right. Called `4 + 2 draws` times on each of target and control, and `1 + draws` times
             more on the target for reactivation.
-        target: what `score` takes, of the memory; best not seen when the engram was extracted.
+        target: what `score` takes, of the memory; best not seen when the trace was made. Of an edit that writes, the
+            new memory.
         control: the same, of what must be kept.
-        strength: at which the trace is erased and injected.
+        writes: whether applying the edit brings the memory, as an edit of a fact does; else applying it takes the
+            memory away. An engram that writes is injected, one that does not is erased.
+        strength: factor of the trace.
         chance: score of a guesser, subtracted everywhere.
         draws: random traces to compare with, at least one.
         resamples: of the bootstrap.
@@ -136,39 +162,85 @@ def criteria(
         progress: called after each run of `score`.
 
     Returns:
-        Criteria with intervals and controls.
+        Criteria with intervals and controls. Reactivation is absent, with the reason, where the edit changes no linear
+        map.
 
     Raises:
-        ValueError: scores are not `(n,)` or not finite, or at chance before anything is edited: nothing can be lost; or
-            `draws` is below one.
+        ValueError: scores are not `(n,)` or not finite; or at chance in the network with the memory, so that nothing
+            can be lost, or on the control data before any edit; or `draws` is below one or `strength` not finite.
+        EditError: the edit does not fit the model.
     """
+    if isinstance(trace, Engram):
+        memory, sites = inject(trace, limit=None), dict(trace.evidence)
+    else:
+        memory, sites = trace if writes else -trace, {}
+    options = {"writes": writes, "strength": strength, "chance": chance, "draws": draws, "resamples": resamples}
+    generator = generator or torch.Generator().manual_seed(0)
+    cases = [Case(memory, target, control)]
+    found = pooled(model, cases, score=score, generator=generator, progress=progress or silent, **options)
+    return replace(found, sites=sites, manifest={**found.manifest, "of": dict(trace.manifest)})
+
+
+def pooled(
+    model: nn.Module,
+    cases: Sequence[Case],
+    *,
+    score: Score,
+    writes: bool,
+    strength: float,
+    chance: float,
+    draws: int,
+    resamples: int,
+    generator: torch.Generator,
+    progress: Progress,
+) -> Criteria:
+    """Measure the criteria of traces that act one at a time, over the examples of all; as `criteria` for each."""
     if draws < 1:
         raise ValueError(f"got draws={draws}; expected at least one random trace; a criterion means little alone")
-    generator = generator or torch.Generator().manual_seed(0)
-    runs = _Runs(model, score, {"target": target, "control": control}, progress or silent, 8 + 4 * draws)
-    emptied = null(model, engram)
-    runs.measure("untouched", None)
-    runs.require_above(chance)
-    runs.measure("erased", erase(engram, strength, limit=None))
-    runs.measure("alone", emptied + inject(engram, strength, limit=None))
-    runs.measure("null", emptied)
-    others = [random_trace(engram, generator) for _ in range(draws)]
-    for i, other in enumerate(others):
-        runs.measure(f"control_erased{i}", erase(other, strength, limit=None))
-        runs.measure(f"control_alone{i}", emptied + inject(other, strength, limit=None))
-    runs.average("control_erased", draws)
-    runs.average("control_alone", draws)
-    measured = _behavioural(runs, chance, resamples, generator)
-    measured["reactivation"] = _reactivation(runs, engram, others, resamples, generator)
-    manifest = {
-        "strength": strength,
-        "base": fingerprint(model),
-        "of": dict(engram.manifest),
-        "version": library_version(),
+    if not math.isfinite(strength):
+        raise ValueError(f"got strength={strength}; expected a finite number; 1 takes the trace as it is")
+    runs = Runs(model, score, cases, progress, (8 + 4 * draws) * len(cases))
+    randoms = [[random_edit(case.trace, generator) for case in cases] for _ in range(draws)]
+    _score(runs, randoms, writes=writes, strength=strength, chance=chance)
+    meaning = WRITTEN if writes else MEANING
+    values = _behavioural(runs, writes=writes, chance=chance, resamples=resamples, generator=generator)
+    silence = _silence(model, cases)
+    if silence is None:
+        carried = [case.trace * strength if writes else None for case in cases]
+        values["reactivation"] = _reactivation(runs, carried, randoms, resamples, generator)
+    measured = {
+        name: Criterion(*values[name][0], *values[name][1], meaning[name]) for name in meaning if name in values
     }
     behaviour = {side: {name: float(s.mean()) for name, s in by.items()} for side, by in runs.scores.items()}
-    ordered = {name: measured[name] for name in MEANING}
-    return Criteria(ordered, behaviour, chance, draws, dict(engram.evidence), manifest)
+    manifest = {"strength": strength, "writes": writes, "base": fingerprint(model), "version": library_version()}
+    absent = {} if silence is None else {"reactivation": silence}
+    return Criteria(measured, behaviour, chance, draws, {}, manifest, absent)
+
+
+def _score(runs: Runs, randoms: Sequence[Sequence[Edit]], *, writes: bool, strength: float, chance: float) -> None:
+    """Score the untouched network, the edited one, the trace alone in the null network, and the random traces."""
+    edited, factor = ("written", strength) if writes else ("erased", -strength)
+    traces = [case.trace for case in runs.cases]
+
+    def nulls() -> Iterator[Edit]:
+        return (emptied(runs.model, trace) for trace in traces)  # one at a time: of a dense edit it is a copy
+
+    def measure(prefix: str, those: Sequence[Edit], suffix: str = "") -> None:
+        runs.measure(f"{prefix}{edited}{suffix}", (one * factor for one in those))
+        alone = (null + one * strength for null, one in zip(nulls(), those, strict=True))
+        runs.measure(f"{prefix}alone{suffix}", alone)
+
+    runs.measure("untouched", (None for _ in traces))
+    for side in ("control",) if writes else ("target", "control"):
+        runs.require_above(chance, side)
+    measure("", traces)
+    if writes:
+        runs.require_written(chance)
+    runs.measure("null", nulls())
+    for i, others in enumerate(randoms):
+        measure("control_", others, f"{i}")
+    for name in (f"control_{edited}", "control_alone"):
+        runs.average(name, len(randoms))
 
 
 def _criterion(entry: Mapping[str, Any]) -> Criterion:
@@ -176,79 +248,74 @@ def _criterion(entry: Mapping[str, Any]) -> Criterion:
     return Criterion(**{**entry, **pairs})
 
 
-class _Runs:
-    """Scores of target and control data under one edit after another."""
+def _behavioural(
+    runs: Runs, *, writes: bool, chance: float, resamples: int, generator: torch.Generator
+) -> dict[str, tuple[Estimate, Estimate]]:
+    """Return the criteria that are seen in the scores: of the traces, and of the random ones."""
 
-    def __init__(self, model: nn.Module, score: Score, data: Mapping[str, Any], report: Progress, total: int) -> None:
-        self.model, self.score, self.data, self.report, self.total = model, score, data, report, total
-        self.scores: dict[str, dict[str, Tensor]] = {side: {} for side in data}
-        self.done = 0
+    def share(score: Tensor, unit: Tensor) -> Tensor:
+        base = unit - chance
+        return torch.where(base > 0, (score - chance) / base, torch.nan)  # nothing there to keep
 
-    def measure(self, name: str, edit: Edit | None) -> None:
-        for side, data in self.data.items():
-            if edit is None:
-                scores = self.score(self.model, data)
-            else:
-                with applied(self.model, edit):
-                    scores = self.score(self.model, data)
-            self.scores[side][name] = _checked(scores, name, side)
-            self.done += 1
-            self.report(self.done, self.total, "scores")
+    def ends(target: Tensor) -> tuple[Tensor, Tensor]:
+        unit, untouched, edited = (share(target[..., i], target[..., 0]) for i in range(3))
+        return (edited, untouched) if writes else (unit, edited)
 
-    def average(self, name: str, draws: int) -> None:
-        for by in self.scores.values():
-            by[name] = torch.stack([by.pop(f"{name}{i}") for i in range(draws)]).mean(0)
+    def specificity(target: Tensor, control: Tensor) -> Tensor:
+        having, lacking = ends(target)
+        kept = share(control[..., 1], control[..., 0])
+        return (kept - lacking) + (having - 1)  # necessity less what the control lost, without cancellation
 
-    def require_above(self, chance: float) -> None:
-        for side, by in self.scores.items():
-            base = float(by["untouched"].mean())
-            if base <= chance:
-                raise ValueError(
-                    f"got a {side} score of {base:.3f} before any edit, at or below chance ({chance}); expected a "
-                    "memory that the network has; check the data and the score"
-                )
+    def necessity(target: Tensor) -> Tensor:
+        having, lacking = ends(target)
+        return having - lacking
 
-    def table(self, side: str, *names: str) -> Tensor:
-        return torch.stack([self.scores[side][name] for name in names], 1)
+    def sufficiency(target: Tensor) -> Tensor:
+        return share(target[..., 1], target[..., 0])
 
-
-def _behavioural(runs: _Runs, chance: float, resamples: int, generator: torch.Generator) -> dict[str, Criterion]:
-    def kept(means: Tensor) -> Tensor:
-        base = means[..., 0] - chance
-        return torch.where(base > 0, (means[..., 1] - chance) / base, torch.nan)  # nothing there to keep
-
-    def estimate(erased: str, alone: str) -> dict[str, tuple[float, tuple[float, float]]]:
-        lost = runs.table("target", "untouched", erased)
-        others = runs.table("control", "untouched", erased)
-        recalled = runs.table("target", "untouched", alone)
+    def estimate(edited: str, alone: str) -> dict[str, Estimate]:
+        moved = runs.table("target", unit, "untouched", edited)
         options = {"resamples": resamples, "generator": generator}
         return {
-            "specificity": bootstrap(lambda t, c: kept(c) - kept(t), lost, others, **options),
-            "sufficiency": bootstrap(kept, recalled, **options),
-            "necessity": bootstrap(lambda t: 1 - kept(t), lost, **options),
+            "specificity": bootstrap(specificity, moved, runs.table("control", "untouched", edited), **options),
+            "sufficiency": bootstrap(sufficiency, runs.table("target", unit, alone), **options),
+            "necessity": bootstrap(necessity, moved, **options),
         }
 
-    mine, random = estimate("erased", "alone"), estimate("control_erased", "control_alone")
-    return {name: Criterion(*mine[name], *random[name], MEANING[name]) for name in mine}
+    edited = "written" if writes else "erased"
+    unit = edited if writes else "untouched"
+    mine, random = estimate(edited, "alone"), estimate(f"control_{edited}", "control_alone")
+    return {name: (mine[name], random[name]) for name in mine}
+
+
+def _silence(model: nn.Module, cases: Sequence[Case]) -> str | None:
+    """Say why no response can be compared, None where it can."""
+    for case in cases:
+        maps = maps_of(model, case.trace)
+        if not maps:
+            return f"the edit changes no linear map, only {', '.join(case.trace.parameters[:4])}, so nothing responds"
+        if all(one.site.kind == "expert" for one in maps.values()):
+            return "the edit changes routed experts only, whose rows do not keep examples apart"
+    return None
 
 
 def _reactivation(
-    runs: _Runs, engram: Engram, others: list[Engram], resamples: int, generator: torch.Generator
-) -> Criterion:
-    def cosines(trace: Engram) -> Tensor:
-        return reinstatement(runs.model, trace, lambda model: runs.score(model, runs.data["target"]))
+    runs: Runs,
+    carried: Sequence[Edit | None],
+    randoms: Sequence[Sequence[Edit]],
+    resamples: int,
+    generator: torch.Generator,
+) -> tuple[Estimate, Estimate]:
+    """Compare responses in the network with the memory; `carried` is what brings it there, case by case."""
+
+    def cosines(traces: Iterable[Edit]) -> Tensor:
+        found: list[Tensor] = []
+        for case, edit, trace in zip(runs.cases, carried, traces, strict=True):
+            with nullcontext() if edit is None else applied(runs.model, edit):
+                found.append(reinstatement(runs.model, trace, lambda model, data=case.target: runs.score(model, data)))
+        return torch.cat(found)
 
     options = {"resamples": resamples, "generator": generator}
-    mine = bootstrap(lambda means: means[..., 0], cosines(engram)[:, None], **options)
-    drawn = torch.stack([cosines(other) for other in others]).mean(0)
-    random = bootstrap(lambda means: means[..., 0], drawn[:, None], **options)
-    return Criterion(*mine, *random, MEANING["reactivation"])
-
-
-def _checked(scores: Tensor, name: str, side: str) -> Tensor:
-    scores = torch.as_tensor(scores).detach().double().cpu()
-    if scores.ndim != 1 or len(scores) == 0:
-        raise ValueError(f"got scores of shape {tuple(scores.shape)} for {side}; expected (n,), one an example")
-    if not bool(torch.isfinite(scores).all()):
-        raise ValueError(f"got non-finite scores of {side} ({name}); expected finite numbers; bound the score")
-    return scores
+    mine = bootstrap(lambda means: means[..., 0], cosines(case.trace for case in runs.cases)[:, None], **options)
+    drawn = torch.stack([cosines(others) for others in randoms]).mean(0)
+    return mine, bootstrap(lambda means: means[..., 0], drawn[:, None], **options)
