@@ -2,9 +2,9 @@
 
 Everything is checked before the first weight is written; if a new value turns out not to be finite, or writing stops
 half-way (an interrupt, say), what was written is taken back. The update is computed in float32 at least
-(float64 for float64 parameters) from the exact stored weights and rounded once. Formats with few digits swallow small
-updates: `Undo.rounding` says per parameter how much of the wanted change arrived. To add several edits to a
-low-precision model add the edits, not the roundings: `apply(model, a + b)`.
+(float64 for float64 parameters and for changes stored so) from the exact stored weights and rounded once. Formats
+with few digits swallow small updates: `Undo.rounding` says per parameter how much of the wanted change arrived. To add
+several edits to a low-precision model add the edits, not the roundings: `apply(model, a + b)`.
 
 Memory: one copy of each touched parameter, kept for the way back.
 """
@@ -235,11 +235,12 @@ def _check_base(model: nn.Module, edit: Edit) -> None:
 
 def _delta(name: str, parameter: nn.Parameter, edit: Edit) -> Tensor:
     """Sum all changes of one parameter in its stored shape, in float32 or better."""
+    mine = [change for change in edit.changes if name in parameters_of(change)]
     dtype = torch.promote_types(parameter.dtype, torch.float32)
+    if any(not isinstance(change, LowRank) and change.values.dtype == torch.float64 for change in mine):
+        dtype = torch.float64
     total = torch.zeros(parameter.shape, dtype=dtype, device=parameter.device)
-    for change in edit.changes:
-        if name not in parameters_of(change):
-            continue
+    for change in mine:
         site, values = stored_delta(change.to(parameter.device, dtype) if isinstance(change, LowRank) else change)[name]
         place = total if site is None else (site.view(total) if name == site.weight else site.bias_view(total))
         place += values.to(parameter.device, dtype)
