@@ -31,7 +31,7 @@ from mnemotrace.core.linalg import require_finite
 from mnemotrace.stats.moments import Moments
 
 RIDGE = 1e-4
-_STEPS = 20
+_STEPS = 10
 _KNOWN: "MutableMapping[Moments, dict[float, Solver]]" = WeakKeyDictionary()
 
 
