@@ -127,7 +127,8 @@ class Mask:
         base = self.manifest.get("base")
         if base is not None and base == other.manifest.get("base"):
             manifest["base"] = base
-        return Mask(found, max(self.total, other.total), manifest)
+        count = sum(len(region.indices) for region in found.values())
+        return Mask(found, max(self.total, other.total, count), manifest)
 
 
 def _inside(region: Sparse, other: Mask) -> Tensor:
