@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.figures import Figure, cpu_seconds, main
-from mnemotrace.modification.solve import RIDGE, Solver, mean_second_moment
-from mnemotrace.stats.moments import Moments
+from mnemotrace.modification.solve import Solver
+from mnemotrace.stats.moments import RIDGE, Moments
 
 OUTPUTS = 768
 
@@ -26,7 +26,7 @@ def measure(quick: bool) -> list[Figure]:
     scale = torch.logspace(0, -3, d, dtype=torch.float64)
     moments = Moments.of(torch.randn(4 * d, d, generator=generator, dtype=torch.float64) * scale)
     once = cpu_seconds({"factor": lambda: _fresh(moments)}, 1)["factor"]
-    solver, mean = Solver.of(moments), mean_second_moment(moments, ridge=RIDGE)
+    solver, mean = Solver.of(moments), moments.mean(ridge=RIDGE)
     figures = [
         Figure("factoring once, CPU s", once, note=f"width {d}, a Cholesky factor, with its condition estimated"),
         Figure("condition number", solver.condition, note=f"ridge {RIDGE}"),

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnemotrace.core.errors import NonFiniteError
-from mnemotrace.modification.solve import RIDGE, Solver, mean_second_moment
-from mnemotrace.stats.moments import Moments
+from mnemotrace.modification.solve import Solver
+from mnemotrace.stats.moments import RIDGE, Moments
 
 D, OUT = 48, 20
 
@@ -24,7 +24,7 @@ def _problem(generator: torch.Generator, n: int) -> tuple[Moments, torch.Tensor,
 
 
 def _dense(moments: Moments, residual: torch.Tensor, keys: torch.Tensor, weight: float, ridge: float) -> torch.Tensor:
-    mean = mean_second_moment(moments, ridge=ridge)
+    mean = moments.mean(ridge=ridge)
     return torch.linalg.solve(weight * mean + keys @ keys.T, keys @ residual.T).T
 
 
@@ -43,7 +43,7 @@ def test_the_gradient_of_what_is_minimised_vanishes(seed: int, n: int, weight: f
     left, right = Solver.of(moments, ridge=ridge).update(residual, keys, weight=weight)
     change = left @ right
     pull = (residual - change @ keys) @ keys.T
-    keep = weight * change @ mean_second_moment(moments, ridge=ridge)
+    keep = weight * change @ moments.mean(ridge=ridge)
     assert (pull - keep).norm() <= 1e-8 * (residual @ keys.T).norm()
 
 
@@ -62,7 +62,7 @@ def test_without_weight_on_the_old_the_new_values_are_met_and_with_much_of_it_ha
 
 def test_applying_it_inverts_the_mean_second_moment(generator: torch.Generator) -> None:
     moments, _, keys = _problem(generator, 4)
-    assert torch.allclose(mean_second_moment(moments, ridge=RIDGE) @ Solver.of(moments).apply(keys), keys, atol=1e-10)
+    assert torch.allclose(moments.mean(ridge=RIDGE) @ Solver.of(moments).apply(keys), keys, atol=1e-10)
 
 
 def test_a_mean_does_not_depend_on_how_often_the_data_came(generator: torch.Generator) -> None:
@@ -78,7 +78,7 @@ def test_the_same_moments_are_factored_once(generator: torch.Generator) -> None:
 
 def test_the_condition_is_that_of_the_matrix(generator: torch.Generator) -> None:
     moments = Moments.of(_rows(generator))
-    values = torch.linalg.eigvalsh(mean_second_moment(moments, ridge=1e-4))
+    values = torch.linalg.eigvalsh(moments.mean(ridge=1e-4))
     assert Solver.of(moments, ridge=1e-4).condition == pytest.approx(float(values[-1] / values[0]), rel=0.2)
 
 

@@ -28,9 +28,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mnemotrace.core.linalg import require_finite
-from mnemotrace.stats.moments import Moments
+from mnemotrace.stats.moments import RIDGE, Moments
 
-RIDGE = 1e-4
 _STEPS = 10
 _KNOWN: "MutableMapping[Moments, dict[float, Solver]]" = WeakKeyDictionary()
 
@@ -55,8 +54,7 @@ class Solver:
 
         Args:
             moments: of the inputs of the map to be edited.
-            ridge: at least 0, in units of the mean eigenvalue `trace(C) / d`. The default is below the smallest
-                eigenvalue of trained MLPs that have seen some 50 tokens a column.
+            ridge: at least 0, in units of the mean eigenvalue `trace(C) / d`.
 
         Raises:
             ValueError: a ridge out of range, or a moment that has no inverse with it.
@@ -128,23 +126,8 @@ class Solver:
         return keys.to(self.lower)
 
 
-def mean_second_moment(moments: Moments, *, ridge: float = 0.0) -> Float[Tensor, "d d"]:
-    """Return `C` in float64, with `ridge` times its mean eigenvalue on the diagonal.
-
-    Raises:
-        ValueError: a ridge that is negative or not finite.
-        NonFiniteError: NaN or infinity in the moment.
-    """
-    if not 0 <= ridge < float("inf"):
-        raise ValueError(f"got ridge={ridge}; expected a number from 0; it is in units of the mean eigenvalue")
-    mean = moments.matrix() / moments.n
-    require_finite(mean, "the second moment")
-    mean.diagonal().add_(ridge * mean.diagonal().mean())
-    return mean
-
-
 def _factored(moments: Moments, ridge: float) -> Solver:
-    mean = mean_second_moment(moments, ridge=ridge)
+    mean = moments.mean(ridge=ridge)
     lower, failed = torch.linalg.cholesky_ex(mean)
     if int(failed) or not bool(lower.diagonal().min() > 0):
         raise ValueError(

@@ -83,7 +83,7 @@ def collect(
     report = progress or silent
     with evaluating(model), record(model, chosen, collector.receive):
         for done, batch in enumerate(source, done + 1):  # noqa: B020
-            collector.mask = _mask_of(batch, mask)
+            collector.mask = mask_of(batch, mask)
             head = collector.run(model, batch, head)
             if checkpoint is not None and done % every == 0:
                 write(collector.pack(done, model, chosen), checkpoint)
@@ -209,7 +209,12 @@ def _key(source: Tensor, unfold: Unfold) -> Hashable:
     return object() if source.is_inference() else (id(source), source._version, unfold)
 
 
-def _mask_of(batch: Any, mask: Mask | None) -> Tensor | None:
+def mask_of(batch: Any, mask: Mask | None) -> Tensor | None:
+    """Return which positions of a batch count, None for all; see `collect`.
+
+    Raises:
+        TypeError: the mask is not boolean.
+    """
     if mask is not None:
         chosen = mask(batch)
         check_mask(chosen)

@@ -18,6 +18,9 @@ from mnemotrace.core.artifact import Artifact
 from mnemotrace.core.linalg import require_finite
 from mnemotrace.core.site import Selection, Site, select_names
 
+RIDGE = 1e-4
+"""Default ridge of solves, in units of the mean eigenvalue; trained MLPs read for long have hardly any below."""
+
 
 @dataclass(frozen=True, eq=False)
 class Moments:
@@ -96,6 +99,20 @@ class Moments:
         corner = torch.tensor([float(self.n)], dtype=second.dtype, device=second.device)
         first = self.first.to(second.device)
         return torch.cat([torch.cat([second, first[:, None]], 1), torch.cat([first, corner])[None]])
+
+    def mean(self, *, ridge: float = 0.0) -> Tensor:
+        """Return `C / n` in float64, with `ridge` times its mean eigenvalue added to the diagonal.
+
+        Raises:
+            ValueError: a ridge that is negative or not finite.
+            NonFiniteError: NaN or infinity in the moment.
+        """
+        if not 0 <= ridge < float("inf"):
+            raise ValueError(f"got ridge={ridge}; expected a number from 0; it is in units of the mean eigenvalue")
+        mean = self._second(torch.float64) / self.n
+        require_finite(mean, "the second moment")
+        mean.diagonal().add_(ridge * mean.diagonal().mean())
+        return mean
 
     def design(self, *, bias: bool = False) -> Tensor | None:
         """Return the rows in float64 with a column of ones for the bias, or None when only `C` is kept."""
