@@ -41,6 +41,7 @@ Method = Literal["leace", "orth"]
 Shrinkage = float | Literal["oas"]
 TOLERANCE = 1e-6
 EPS = torch.finfo(torch.float64).eps
+CONCEPT_CUT = 1e-10  # of the spectrum of correlations within the concept
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +130,7 @@ def encoded(z: Tensor) -> Float[Tensor, "*leading k"]:
         raise ValueError(
             f"got class {int(z.min())}; expected numbers from 0; leave rows without a class out by the mask"
         )
-    return functional.one_hot(z.long()).double()
+    return functional.one_hot(z.long(), int(z.max()) + 1 if z.numel() else 1).double()
 
 
 def fit(
@@ -178,7 +179,7 @@ def solve(
     xx, xz = association.xx / n, association.xz / n
     if shrinkage == "oas":
         shrinkage = oas(xx, n)
-    concept = _inverse_root(association.zz / n)
+    concept = _whitener(association.zz / n)
     shrunk = (1 - shrinkage) * xx + shrinkage * xx.trace() / d * torch.eye(d, dtype=xx.dtype, device=xx.device)
     decomposed = spectrum(shrunk)
     rank = decomposed.rank(d * EPS)
@@ -222,12 +223,13 @@ def oas(covariance: Float[Tensor, "d d"], n: int) -> float:
     return min((square + mean) / excess, 1.0) if excess > 0 else 1.0
 
 
-def _inverse_root(covariance: Float[Tensor, "k k"]) -> Float[Tensor, "k k"]:
-    """Return the inverse square root on the range: one-hot classes, whose columns add up to one, have a null space."""
-    found = spectrum(covariance)
-    rank = found.rank(len(covariance) * EPS)
-    vectors = found.vectors[:, :rank]
-    return (vectors / found.values[:rank].sqrt()) @ vectors.T
+def _whitener(covariance: Float[Tensor, "k k"]) -> Float[Tensor, "k r"]:
+    """Return what gives the concept unit covariance on its range: one-hot classes add up to one, so they have less."""
+    deviation = covariance.diagonal().sqrt()
+    scale = torch.where(deviation > 0, 1 / deviation, 0)
+    found = spectrum(scale[:, None] * covariance * scale)
+    rank = found.rank(CONCEPT_CUT)
+    return scale[:, None] * found.vectors[:, :rank] / found.values[:rank].sqrt()
 
 
 def _check(association: Association, method: Method, shrinkage: Shrinkage, tolerance: float) -> None:
