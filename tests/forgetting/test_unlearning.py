@@ -247,5 +247,5 @@ def test_what_cannot_be_trained_is_refused(tiny_gpt2) -> None:
     bare.scored[1] = False
     with pytest.raises(ValueError, match="got example 1 of a batch of 3 with nothing to predict"):
         gradient_ascent(model, [bare], **QUICK)
-    with pytest.raises(TypeError, match="which holds no logits; expected what a language model gives"):
+    with pytest.raises(TypeError, match="which holds no logits; expected a causal language"):
         gradient_ascent(model.transformer, [batch(0)], **QUICK)
