@@ -58,7 +58,7 @@ def graft(
 
     Args:
         base: the network before fine-tuning; only read.
-        tuned: a copy of it after fine-tuning; only read.
+        tuned: a copy of it after fine-tuning; only read, and rounded to the base's type where it has another.
         batches: of the skill, what `loss` takes; one a step, in turn.
         budget: entries of the mask: a share of the eligible ones in (0, 1), or a whole number of at least 1.
         held_out: what `score` takes, to choose the step by; None for `batches`, which favours late steps.

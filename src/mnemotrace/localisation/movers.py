@@ -128,13 +128,13 @@ class Pair:
         before = {name: base.get_parameter(name).detach() for name in names}
         for name, value in before.items():
             other = theirs.get(name)
-            if other is None or (other.shape, other.dtype) != (value.shape, value.dtype):
-                found = "no such parameter" if other is None else f"{tuple(other.shape)} of {other.dtype}"
+            if other is None or other.shape != value.shape:
+                found = "no such parameter" if other is None else f"shape {tuple(other.shape)}"
                 raise EditError(
-                    f"got {found} at {name!r} of the tuned network; expected {tuple(value.shape)} of {value.dtype} as "
-                    "in the base; give the network that was fine-tuned and what it was fine-tuned from"
+                    f"got {found} at {name!r} of the tuned network; expected {tuple(value.shape)} as in the base; give "
+                    "the network that was fine-tuned and what it was fine-tuned from"
                 )
-        after = {name: theirs[name].detach().to(before[name].device) for name in names}
+        after = {name: theirs[name].detach().to(before[name]) for name in names}
         taken = {} if protected is None else _taken(before, protected)
         whole = cls(before, after, taken, sum(p.numel() for p in before.values()), 0)
         return replace(whole, moved=sum(int((size > 0).sum()) for _, size in whole.sizes()))
