@@ -30,7 +30,7 @@ class Linear2:
     """Two linear layers of width 6 in float64, a rank-one edit that writes a memory, and data of both kinds."""
 
     def __init__(self) -> None:
-        self.model = built(nn.Sequential, nn.Linear(6, 6), nn.Linear(6, 6)).double()
+        self.model = built(lambda: nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 6))).double()
         self.known, self.fresh = draw(8, 6, seed=3).double(), draw(1, 6, seed=4).double().expand(5, 6)
         self.fresh = self.fresh + 0.05 * draw(5, 6, seed=5)
         self.wanted = self.model(self.fresh).detach() + 1.5
@@ -191,7 +191,7 @@ def test_an_edit_of_a_bias_alone_has_no_reactivation_and_says_why(two: Linear2, 
 
 
 def test_an_edit_of_an_embedding_has_no_reactivation() -> None:
-    model = built(nn.Sequential, nn.Embedding(5, 4), nn.Linear(4, 4))
+    model = built(lambda: nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 4)))
     tokens = torch.arange(5)
     data = (tokens[:2], model(tokens[:2]).detach()), (tokens[2:], model(tokens[2:]).detach())
     harm = torch.zeros(5, 4)
