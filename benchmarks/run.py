@@ -21,6 +21,7 @@ NAMES = (
     "papers.mnist",
     "papers.cifar",
     "papers.funes",
+    "papers.leace",
     "real_models.stories",
     "real_models.minilm",
     "speed.collect",

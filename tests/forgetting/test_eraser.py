@@ -114,6 +114,18 @@ def test_a_fresh_probe_reads_nothing_and_read_much_before() -> None:
     assert score(eraser(x), unseen) <= most_frequent + 0.05
 
 
+@METHODS
+def test_coordinates_that_hardly_vary_are_erased_to_their_own_last_digits(method) -> None:
+    """A reader that standardises would find the concept there."""
+    x, z = rows()
+    scale = torch.tensor([1.0, 1e-20, 0.0, 1.0, 1e-33, 1.0, 1.0, 1.0], dtype=torch.float64)
+    x = x * scale
+    for shrinkage in (0.0, "oas"):
+        after = fit(x, z, method=method, shrinkage=shrinkage)(x)
+        left, before = covariance(after, z).abs().amax(1), covariance(x, z).abs().amax(1)
+        assert (left <= 1e-6 * before).all() and (after[:, 2] == 0).all()
+
+
 # --- sums
 
 
@@ -170,7 +182,7 @@ def test_with_fewer_rows_than_dimensions_other_rows_move_less_when_shrunk() -> N
 def test_a_concept_that_nothing_tells_is_left_alone_with_a_warning() -> None:
     x = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [1.0, 1.0], [-1.0, 1.0]])
     z = torch.tensor([0, 1, 1, 0])
-    with pytest.warns(NumericalWarning, match="no direction of 2 correlates by more than 1e-06 with the concept"):
+    with pytest.warns(NumericalWarning, match="no direction of 2 tells more than 1e-06 of the concept"):
         eraser = fit(x, z)
     assert eraser.rank == 0 and torch.equal(eraser(x), x)
 

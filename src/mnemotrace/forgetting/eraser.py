@@ -12,11 +12,12 @@ With an orthonormal basis :math:`Q` of that column space, `left` is :math:`W^+ Q
 basis is that of the canonical correlations, the singular values of :math:`W \Sigma_{xz} \Sigma_{zz}^{+1/2}`, all in
 [0, 1] whatever the units of `x` and `z`, so the tolerance is a correlation. `k` classes have rank `k - 1`.
 
-The method "orth" takes `W = I`: the same guarantee, a larger change. Shrinking :math:`\Sigma_{xx}` towards a multiple
-of the identity keeps the guarantee too, for any invertible `W` does; what it alters is in which norm the change is
-least, which is worth it when rows are few. The reference implementation blends in the orthogonal projector where the
-variance would grow. Without shrinkage it cannot, and with a share :math:`\rho` of it by at most
-:math:`k \rho / (1 - \rho)` of the mean variance; so there is no such branch here and the factors always stay thin.
+The method "orth" takes `W` as a multiple of the identity: the same guarantee, a larger change. Shrinking
+:math:`\Sigma_{xx}` towards a multiple of the identity keeps the guarantee too, for any invertible `W` does; what it
+alters is in which norm the change is least, which is worth it when rows are few. The reference implementation blends in
+the orthogonal projector where the variance would grow. Without shrinkage it cannot, and with a share :math:`\rho` of it
+by at most :math:`k \rho / (1 - \rho)` of the mean variance; so there is no such branch here and the factors always stay
+thin.
 
 Sums are float64 and centred, joined by Chan's formula, so that adding is merging and a large mean costs no digits.
 Reference: Belrose et al. 2023, LEACE: perfect linear concept erasure in closed form, theorem 4.3; shrinkage: Chen et
@@ -177,42 +178,45 @@ def solve(
     _check(association, method, shrinkage, tolerance)
     n, d = association.n, len(association.mean)
     xx, xz = association.xx / n, association.xz / n
-    if shrinkage == "oas":
-        shrinkage = oas(xx, n)
-    concept = _whitener(association.zz / n)
-    shrunk = (1 - shrinkage) * xx + shrinkage * xx.trace() / d * torch.eye(d, dtype=xx.dtype, device=xx.device)
-    decomposed = spectrum(shrunk)
+    share = oas(xx, n) if shrinkage == "oas" else float(shrinkage)
+    identity = torch.eye(d, dtype=xx.dtype, device=xx.device)
+    decomposed = spectrum((1 - share) * xx + share * xx.trace() / d * identity)
     rank = decomposed.rank(d * EPS)
-    if method == "leace":
-        vectors, roots = decomposed.vectors[:, :rank], decomposed.values[:rank].sqrt()
-        u, s, _ = torch.linalg.svd((vectors.T @ xz @ concept) / roots[:, None], full_matrices=False)
-        u = u[:, s > tolerance]
-        left, right = vectors @ (roots[:, None] * u), (u / roots[:, None]).T @ vectors.T
-    else:
-        u, s, _ = torch.linalg.svd(xz @ concept, full_matrices=False)
-        left = u[:, s > tolerance * s[0]]
-        right = left.T
+    roots = decomposed.vectors[:, :rank] / decomposed.values[:rank].sqrt()
+    told = xz @ _whitener(association.zz / n)
+    left, right = _factors(told, roots if method == "leace" else identity / (xx.trace() / d).sqrt(), tolerance)
     if not left.shape[1]:
         warnings.warn(
-            f"no direction of {d} correlates by more than {tolerance:g} with the concept, so the eraser does nothing; "
-            "look whether labels and rows belong together",
+            f"no direction of {d} tells more than {tolerance:g} of the concept, so the eraser does nothing; look "
+            "whether labels and rows belong together",
             NumericalWarning,
             stacklevel=2,
         )
-    inside = right @ xx @ right.T
-    spread = inside.diagonal()
+    taken = right @ xx @ right.T
+    spread = taken.diagonal()
     evidence = {
         "rows": n,
         "classes": xz.shape[1],
-        "correlation": ((right @ xz @ concept).norm(dim=1) / spread.sqrt()).tolist(),
+        "correlation": ((right @ told).norm(dim=1) / spread.sqrt()).tolist(),
         "variance": (spread * left.square().sum(0) / xx.trace()).tolist(),
-        "change": float((inside * (left.T @ left)).sum() / xx.trace()),
+        "change": float((taken * (left.T @ left)).sum() / xx.trace()),
         "covariance_before": float(xz.abs().max()),
         "covariance_after": float((xz - left @ (right @ xz)).abs().max()),
-        "shrinkage": float(shrinkage),
+        "shrinkage": share,
         "spectrum_rank": rank,
     }
     return Direction(left, right, association.mean, evidence, {"method": method, "version": library_version()})
+
+
+def _factors(told: Float[Tensor, "d c"], whiten: Float[Tensor, "d m"], tolerance: float) -> tuple[Tensor, Tensor]:
+    """Return `W^+ Q` and `Q^T W`, directions of little correlation left out.
+
+    `W^+ Q` is taken from the covariance itself: so every coordinate is right to its own last digits, however small it
+    is beside the others. Otherwise a reader that standardises finds the concept in the rounding.
+    """
+    u, s, v = torch.linalg.svd(whiten.T @ told, full_matrices=False)
+    kept = s > tolerance
+    return told @ (v[kept].T / s[kept]), u[:, kept].T @ whiten.T
 
 
 def oas(covariance: Float[Tensor, "d d"], n: int) -> float:

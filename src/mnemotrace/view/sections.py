@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mnemotrace.core.artifact import Artifact
+from mnemotrace.view import comparison, mask
 from mnemotrace.view.figure import Figure
 from mnemotrace.view.figures import figures_of
 from mnemotrace.view.tables import Rows, behaviour, table
@@ -47,6 +48,27 @@ WORDS = {
         "Edit",
         "What is added to which parameter, and what it takes to store it.",
         "That a small edit has a small effect: apply it and measure.",
+    ),
+    "comparison": (
+        "Compare",
+        "Every method on the same memories: what the network then answers, by itself, teacher-forced and by "
+        "probability, and the four criteria of each method's edit, each beside random edits of the same size. The "
+        "first row is the untouched network, the last a random edit as large as the largest method.",
+        "That one method is better everywhere: this is one network, one set of memories and one setting a method. To "
+        "write and to erase are different questions, so compare within a block only.",
+    ),
+    "direction": (
+        "Erase a concept",
+        "The directions in activation space that tell of a concept, how strongly each does, and how much of the "
+        "activations' variance goes with it when it is taken away.",
+        "That the network has forgotten: no linear reader finds the concept here, another may, and the network can "
+        "form it again further on.",
+    ),
+    "mask": (
+        "Graft",
+        "The few entries of a fine-tuned network that carry its new skill into the network that it was tuned from: how "
+        "many of each parameter, and the score beside random entries and the largest movers of equal number.",
+        "That the skill is only there: other entries of the tuned network may carry it too.",
     ),
     "depth": (
         "Depth",
@@ -130,6 +152,8 @@ def _numbers(artifact: Artifact, drawn: bool) -> list[Numbers]:
     found = [Numbers(_CAPTIONS.get(artifact.kind, "Header"), headings, rows, drawn and artifact.kind in _FOLDED)]
     if artifact.kind == "criteria":
         found.append(Numbers("The scores that the criteria come from", *behaviour(artifact)))
+    if artifact.kind == "comparison":
+        found.append(Numbers("The four criteria, of random edits in brackets", *comparison.evidence(artifact)))
     for figure in figures_of(artifact):
         if figure.name in _EXTRA:
             cells = [tuple(number(value) for value in row) for row in figure.rows]
@@ -152,7 +176,8 @@ def _criteria(artifact: Artifact) -> list[str]:
         if mine and random:
             (apart if mine[0] > random[1] or mine[1] < random[0] else within).append(name)
     told = [f"Apart from the random control: {', '.join(apart)}."] if apart else []
-    return [*told, f"Not apart from it, the intervals overlap: {', '.join(within)}."] if within else told
+    told += [f"Not apart from it, the intervals overlap: {', '.join(within)}."] if within else []
+    return [*told, *(f"No {name}: {why}." for name, why in part(artifact.header, "absent").items())]
 
 
 def _calibration(artifact: Artifact) -> list[str]:
@@ -206,6 +231,8 @@ _REMARKS: dict[str, Callable[[Artifact], list[str]]] = {
     "criteria": _criteria,
     "calibration": _calibration,
     "depth": _depth,
+    "mask": mask.remarks,
+    "comparison": comparison.remarks,
 }
 _CAPTIONS = {
     "engram": "Evidence by site",
@@ -213,6 +240,9 @@ _CAPTIONS = {
     "calibration": "The frontier",
     "edit": "What changes",
     "depth": "Probe accuracy by site",
+    "mask": "Entries by parameter",
+    "direction": "Directions",
+    "comparison": "Answers by probability / teacher-forced / by itself, and costs",
     "statistics": "What was collected",
 }
 _EXTRA = {"frontier": "Every edit that was tried", "relearning": "Scores while relearning"}

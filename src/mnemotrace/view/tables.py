@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from mnemotrace.core.artifact import Artifact
+from mnemotrace.view import comparison, direction, mask
 from mnemotrace.view.values import (
     MEASURES,
     NONE,
@@ -28,7 +29,9 @@ EVIDENCE = ("rank", "relative_norm", "leak", "miss", "reinstatement", "leverage"
 NETWORKS = {
     "untouched": "untouched",
     "erased": "trace taken out",
+    "written": "trace put in",
     "control_erased": "random trace taken out",
+    "control_written": "random trace put in",
     "null": "without the memory",
     "alone": "without it, trace put in",
     "control_alone": "without it, random trace put in",
@@ -208,8 +211,11 @@ _SUMMARIES: dict[str, Callable[[Artifact], list[tuple[str, str]]]] = {
     "criteria": _of_criteria,
     "calibration": _of_calibration,
     "depth": _count("sites probed", "probe"),
+    "direction": direction.summary,
+    "mask": mask.summary,
     "statistics": _count("sites", "sites"),
     "demo": _of_demo,
+    "comparison": comparison.summary,
 }
 _TABLES: dict[str, Callable[[Artifact], Table]] = {
     "engram": _engram,
@@ -217,6 +223,9 @@ _TABLES: dict[str, Callable[[Artifact], Table]] = {
     "criteria": _criteria,
     "calibration": _calibration,
     "depth": _depth,
+    "direction": direction.table,
+    "mask": mask.table,
     "statistics": _statistics,
     "demo": _demo,
+    "comparison": comparison.answers,
 }
