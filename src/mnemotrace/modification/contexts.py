@@ -11,7 +11,7 @@ Cost: a forward pass over `count` short rows a token.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from jaxtyping import Int
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Contexts = Sequence[Sequence[int]]
+Lookup = Literal["subject", "prompt"]
 TOP = 5
 SEPARATOR = ". "
 
@@ -89,6 +90,17 @@ def in_contexts(
     return [bare, *(_moved(later, tuple(context), skip) for context in contexts)]
 
 
+def place_of(tokens: Tokens, lookup: Lookup) -> int:
+    """Return the position where a fact is looked up: the last token of its subject, or of its prompt.
+
+    Raises:
+        ValueError: another word.
+    """
+    if lookup not in get_args(Lookup):
+        raise ValueError(f"got lookup={lookup!r}; expected 'subject' or 'prompt'")
+    return tokens.last if lookup == "subject" else tokens.prompt - 1
+
+
 def _after_a_text(fact: Fact) -> Fact:
     fact = located(fact)
     return replace(fact, prompt=SEPARATOR + fact.prompt)
@@ -115,7 +127,7 @@ class Rows:
     Attributes:
         ids: token ids; 0 where there is none.
         mask: 1 where there is a token.
-        column: where the subject's last token stands in every row.
+        column: where the fact is looked up in every row.
     """
 
     ids: Int[Tensor, "b t"]

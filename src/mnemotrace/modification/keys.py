@@ -22,7 +22,7 @@ from mnemotrace.adapters.hooks import evaluating, record, stop_at
 from mnemotrace.adapters.linear import sites
 from mnemotrace.core.linalg import require_finite
 from mnemotrace.core.site import Site
-from mnemotrace.modification.contexts import Contexts, in_contexts
+from mnemotrace.modification.contexts import Contexts, Lookup, in_contexts, place_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -37,6 +37,7 @@ def keys(
     *,
     layers: int | Iterable[int],
     contexts: Contexts = (),
+    lookup: Lookup = "subject",
     bare_weight: float | None = None,
     batch_size: int = 256,
 ) -> dict[int, Float[Tensor, "d_k n"]]:
@@ -48,6 +49,7 @@ def keys(
         facts: whose subjects are looked up.
         layers: one or several, counted from the end when negative.
         contexts: from `contexts`; none reads the bare prompt alone.
+        lookup: where a fact is looked up: at the last token of its `subject`, or of its `prompt`.
         bare_weight: of the bare prompt, in [0, 1], the rest shared by the contexts; None weighs all rows alike.
         batch_size: rows a forward pass.
 
@@ -66,12 +68,13 @@ def keys(
     found: dict[int, list[Tensor]] = {layer: [] for layer in wanted}
     deepest = model.get_submodule(places.down_of(wanted[-1]))
     listening = {site.name: site for site in chosen.values()}
-    for inputs, rows, last in _passes(model, tokenizer, facts, contexts, batch_size):
+    rows = _rows(tokenizer, facts, contexts, lookup)
+    for inputs, index, last in _passes(model, rows, batch_size):
         with evaluating(model), record(model, listening, lambda site, x, *_: read.update({site.name: x})):
             with stop_at(deepest):
                 model(**inputs)
             for layer, site in chosen.items():
-                found[layer].append(read[site.name][rows, last].double())
+                found[layer].append(read[site.name][index, last].double())
     weights = row_weights(len(contexts), bare_weight)
     means = {layer: _mean(torch.cat(parts), weights) for layer, parts in found.items()}
     for layer, mean in means.items():
@@ -87,6 +90,7 @@ def outputs(
     layer: int,
     at: At = "mlp",
     contexts: Contexts = (),
+    lookup: Lookup = "subject",
     bare_weight: float | None = None,
     batch_size: int = 256,
 ) -> Float[Tensor, "d n"]:
@@ -96,11 +100,12 @@ def outputs(
     module = model.get_submodule(places.mlp[layer]) if at == "mlp" else places.block(layer)
     after = places.block(layer + 1) if layer + 1 < places.layers else None
     found: list[Tensor] = []
-    for inputs, rows, last in _passes(model, tokenizer, facts, contexts, batch_size):
+    rows = _rows(tokenizer, facts, contexts, lookup)
+    for inputs, index, last in _passes(model, rows, batch_size):
         with evaluating(model), watched_outputs(module) as seen:
             with stop_at(after):
                 model(**inputs)
-            found.append(seen[-1][rows, last].double())
+            found.append(seen[-1][index, last].double())
     mean = _mean(torch.cat(found), row_weights(len(contexts), bare_weight))
     require_finite(mean, f"the outputs of layer {layer}; look for NaN in the weights before it")
     return mean
@@ -136,16 +141,19 @@ def _mean(rows: Tensor, weights: list[float]) -> Tensor:
     return torch.einsum("ncd,c->dn", grouped, grouped.new_tensor(weights))
 
 
+def _rows(
+    tokenizer: "PreTrainedTokenizerBase", facts: Sequence[Fact], contexts: Contexts, lookup: Lookup
+) -> list[tuple[int, ...]]:
+    """Return each fact's tokens up to where it is looked up, alone and after each context."""
+    require_facts(facts)
+    read = [tokens for fact in facts for tokens in in_contexts(tokenizer, fact, contexts)]
+    return [tokens.ids[: place_of(tokens, lookup) + 1] for tokens in read]
+
+
 def _passes(
-    model: nn.Module,
-    tokenizer: "PreTrainedTokenizerBase",
-    facts: Sequence[Fact],
-    contexts: Contexts,
-    batch_size: int,
+    model: nn.Module, rows: Sequence[Sequence[int]], batch_size: int
 ) -> Generator[tuple[dict[str, Tensor], Tensor, Tensor], None, None]:
     """Yield what to call the model with, and each row's index and last position; padded behind, where it is unseen."""
-    require_facts(facts)
-    rows = [t.ids[: t.last + 1] for fact in facts for t in in_contexts(tokenizer, fact, contexts)]
     device = next(model.parameters()).device
     for start in range(0, len(rows), batch_size):
         part = rows[start : start + batch_size]

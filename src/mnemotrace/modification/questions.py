@@ -20,7 +20,7 @@ from mnemotrace.adapters.decoder import Decoder, decoder
 from mnemotrace.adapters.facts import Fact, Tokens, located, tokens_of
 from mnemotrace.adapters.hooks import patch
 from mnemotrace.adapters.replay import Suffix, keep, logits
-from mnemotrace.modification.contexts import Contexts, aligned, in_contexts
+from mnemotrace.modification.contexts import Contexts, Lookup, aligned, in_contexts, place_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -103,6 +103,7 @@ def questions(
     layer: int,
     at_mlp: bool,
     contexts: Contexts,
+    lookup: Lookup,
     essence: str,
 ) -> Questions:
     """Run facts once and get them ready to be asked with changes.
@@ -115,13 +116,16 @@ def questions(
     places = decoder(model)
     read = [_rows(tokenizer, fact, contexts, essence) for fact in facts]
     for fact, tokens in zip(facts, read, strict=True):
-        _require_reach(places, layer, fact, tokens[0])
+        _require_reach(places, layer, fact, tokens[0], lookup)
     tokens = [row for rows in read for row in rows]
-    rows = aligned([t.ids[: max(t.prompt, len(t.ids) - 1)] for t in tokens], [t.last for t in tokens], model)
+    at = [place_of(t, lookup) for t in tokens]
+    rows = aligned(
+        [t.ids[: max(k + 1, len(t.ids) - bool(t.answer))] for t, k in zip(tokens, at, strict=True)], at, model
+    )
     suffix = keep(places, rows.ids, rows.mask).suffix(rows.column)
     targets = torch.tensor(
         [
-            (i, j, t.prompt - 1 - t.last + k, token)
+            (i, j, t.prompt - 1 - place_of(t, lookup) + k, token)
             for i, of_fact in enumerate(read)
             for j, t in enumerate(of_fact)
             for k, token in enumerate(t.answer)
@@ -138,12 +142,11 @@ def _rows(tokenizer: "PreTrainedTokenizerBase", fact: Fact, contexts: Contexts, 
     if fact.target is None:
         raise ValueError(f"got the fact {fact.prompt!r} without a target; expected what it should say; give target=...")
     asked = in_contexts(tokenizer, fact, contexts, answer=fact.target)
-    what = tokens_of(tokenizer, Fact(prompt=essence, subject=located(fact).subject))
-    return [*asked, Tokens(what.ids[: what.last + 1], what.subject, what.last + 1)]
+    return [*asked, tokens_of(tokenizer, Fact(prompt=essence, subject=located(fact).subject))]
 
 
-def _require_reach(places: Decoder, layer: int, fact: Fact, tokens: Tokens) -> None:
-    if layer == places.layers - 1 and tokens.last + len(tokens.answer) != tokens.prompt:
+def _require_reach(places: Decoder, layer: int, fact: Fact, tokens: Tokens, lookup: Lookup) -> None:
+    if layer == places.layers - 1 and place_of(tokens, lookup) + len(tokens.answer) != tokens.prompt:
         raise ValueError(
             f"got layer {layer}, the last one, for {fact.prompt!r}, whose subject ends before the prompt does; "
             f"expected a layer below {layer}; attention has to carry the change from the subject to the answer"

@@ -26,7 +26,7 @@ Reference: Meng et al. 2022, section 3.1, equation 4. Cost: `steps` times forwar
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
@@ -37,7 +37,7 @@ from mnemotrace.adapters.facts import Fact
 from mnemotrace.adapters.hooks import evaluating
 from mnemotrace.core.linalg import require_finite
 from mnemotrace.core.progress import Progress, silent
-from mnemotrace.modification.contexts import Contexts
+from mnemotrace.modification.contexts import Contexts, Lookup
 from mnemotrace.modification.keys import At, outputs, require_facts
 from mnemotrace.modification.questions import Questions, questions
 
@@ -77,6 +77,7 @@ def values(
     layer: int,
     at: At = "mlp",
     contexts: Contexts = (),
+    lookup: Lookup = "subject",
     steps: int = 20,
     learning_rate: float = 0.5,
     weight_decay: float = 0.5,
@@ -97,6 +98,7 @@ def values(
         layer: whose output is changed; counted from the end when negative.
         at: add to the output of the `mlp`, or of the whole `block`; the same where the block merely adds its MLP.
         contexts: from `contexts`; none optimises the bare prompt alone.
+        lookup: where a fact is looked up: at the last token of its `subject`, or of its `prompt`.
         steps: losses taken at most, at least 1; one update fewer.
         learning_rate: of Adam, in units of the output's norm; absolute with `legacy`.
         weight_decay: on the relative norm; `legacy` divides by the output's norm once more.
@@ -122,16 +124,15 @@ def values(
     _check(facts, at, essence, positive, others)
     layer = decoder(model).checked(layer)
     size = max(1, batch_size // (len(contexts) + 2))
+    where: Any = {"layer": layer, "lookup": lookup}
     descent = {"steps": steps, "learning_rate": learning_rate, "clamp": clamp, "stop_below": stop_below}
     found: list[Values] = []
     report = progress or silent
     for start in range(0, len(facts), size):
         part = facts[start : start + size]
         with evaluating(model):
-            asked = questions(
-                model, tokenizer, part, layer=layer, at_mlp=at == "mlp", contexts=contexts, essence=essence
-            )
-            v = outputs(model, tokenizer, part, layer=layer, at=at)
+            asked = questions(model, tokenizer, part, **where, at_mlp=at == "mlp", contexts=contexts, essence=essence)
+            v = outputs(model, tokenizer, part, **where, at=at)
             objective = _Objective(asked, asked.unchanged(), v.norm(dim=0), weight_decay, kl_weight, legacy)
             found.append(_descend(objective, v, **descent))
         report(start + len(part), len(facts), "facts")
