@@ -40,7 +40,7 @@ class Fact:
 
     Raises:
         TypeError: a value is of another type.
-        ValueError: the prompt or the answer is empty, or the subject is not in the prompt.
+        ValueError: the prompt or the answer is empty, or the subject is missing or not in the prompt.
     """
 
     prompt: str
@@ -65,6 +65,10 @@ class Fact:
             if isinstance(getattr(self, name), str):
                 raise TypeError(f"got {name}={getattr(self, name)!r}; expected several; put them in a list")
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.subject is None and "{}" in self.prompt:
+            raise ValueError(
+                f"got the prompt {self.prompt!r} without a subject; expected one to fill {{}}; set subject="
+            )
         if self.subject is not None:
             if "{}" in self.prompt:
                 object.__setattr__(self, "prompt", self.prompt.replace("{}", self.subject))
@@ -156,7 +160,7 @@ def tokens_of(tokenizer: "PreTrainedTokenizerBase", fact: Fact, answer: str | No
     encoded = tokenizer(text, return_offsets_mapping=True, verbose=False)
     ids: list[int] = encoded["input_ids"]
     offsets: list[tuple[int, int]] = encoded["offset_mapping"]
-    begin = fact.prompt.rindex(subject)
+    begin = _last_mention(fact.prompt, subject)
     within = _touching(offsets, begin, begin + len(subject))
     if not within:
         raise ValueError(
@@ -196,6 +200,12 @@ def located(fact: Fact) -> Fact:
 def _without_starter(name: str) -> str:
     first, _, rest = name.partition(" ")
     return (rest if _STARTERS.fullmatch(first) else name).rstrip(".,-'’")
+
+
+def _last_mention(prompt: str, subject: str) -> int:
+    """Return where the subject is named last: as a word of its own, or else inside another one."""
+    whole = [found.start() for found in re.finditer(rf"(?<!\w){re.escape(subject)}(?!\w)", prompt)]
+    return whole[-1] if whole else prompt.rindex(subject)
 
 
 def _touching(offsets: Sequence[tuple[int, int]], begin: int, end: int) -> list[int]:
