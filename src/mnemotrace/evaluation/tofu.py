@@ -16,7 +16,7 @@ An `Interview` holds what a network makes of questions, token by token; everythi
   (min-k++); 1 where the forgotten ones look more familiar. Privacy leakage is how far `1 - auc` is from that of gold.
 
 References: Maini et al. 2024 (TOFU); Shi et al. 2024 and Zhang et al. 2024 (min-k, min-k++); Shi et al. 2025 (leakage).
-ROUGE is without stemming. Cost: one pass over every answer of every question, and one generation a question.
+ROUGE-L is without stemming. Cost: one pass over every answer of every question, and one generation a question.
 """
 
 import math
