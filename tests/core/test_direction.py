@@ -96,5 +96,5 @@ def test_factors_that_do_not_fit_are_refused() -> None:
     unchecked = object.__new__(Direction)  # the type checks of the tests would refuse it first
     for name, shape in {"left": (3, 2), "right": (1, 3), "mean": (3,)}.items():
         object.__setattr__(unchecked, name, torch.ones(shape))
-    with pytest.raises(ValueError, match=r"got left \(3, 2\), right \(1, 3\), mean \(3,\); expected \(d, k\)"):
+    with pytest.raises(ValueError, match=r"got left \(3, 2\), right \(1, 3\), mean \(3,\); expected \(d, r\)"):
         unchecked.__post_init__()

@@ -1,6 +1,6 @@
 r"""Direction: an affine eraser in activation space, as thin factors. It takes a concept out of what a network computes.
 
-:math:`r(x) = x - L R\,(x - \mu)` with :math:`L` `left (d, k)`, :math:`R` `right (k, d)`, :math:`\mu` `mean (d)`. What
+:math:`r(x) = x - L R\,(x - \mu)` with :math:`L` `left (d, r)`, :math:`R` `right (r, d)`, :math:`\mu` `mean (d)`. What
 :math:`R` reads of :math:`x - \mu` is taken away along the columns of :math:`L`; the mean stays where it is.
 
 A linear map that reads :math:`x` can read :math:`r(x)` instead at no cost, for
@@ -8,7 +8,7 @@ A linear map that reads :math:`x` can read :math:`r(x)` instead at no cost, for
 exact. `as_edit` makes it. It must be the very tensor that the map reads: a direction found before a layer norm says
 nothing about what comes out of it.
 
-Cost: O(d k) a row; folding O(o d k) a map. Memory: `2 d k + d` numbers, float64, cast to the rows' type when used.
+Cost: O(d r) a row; folding O(o d r) a map. Memory: `2 d r + d` numbers, float64, cast to the rows' type when used.
 """
 
 from collections.abc import Mapping
@@ -41,8 +41,8 @@ class Direction:
         ValueError: the factors do not fit each other.
     """
 
-    left: Float[Tensor, "d k"]
-    right: Float[Tensor, "k d"]
+    left: Float[Tensor, "d r"]
+    right: Float[Tensor, "r d"]
     mean: Float[Tensor, " d"]
     evidence: Mapping[str, Any] = field(default_factory=dict[str, Any])
     manifest: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -54,7 +54,7 @@ class Direction:
         shapes = tuple(self.left.shape), tuple(self.right.shape), tuple(self.mean.shape)
         if shapes != ((self.d, self.rank), (self.rank, self.d), (self.d,)):
             raise ValueError(
-                f"got left {shapes[0]}, right {shapes[1]}, mean {shapes[2]}; expected (d, k), (k, d), (d,)"
+                f"got left {shapes[0]}, right {shapes[1]}, mean {shapes[2]}; expected (d, r), (r, d), (d,)"
             )
 
     @property
