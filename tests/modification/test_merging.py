@@ -81,6 +81,15 @@ def test_sparse_results_are_stored_sparse_and_whole_ones_whole() -> None:
     assert ties(edits_of(draw(0, 2)), density=0.1).manifest["base"] == {"weights": "x"}
 
 
+def test_sums_of_merged_edits_hold_each_parameter_once() -> None:
+    a, b = (ties(edits_of(draw(seed, 2)), density=0.1) for seed in (0, 1))
+    total = a + b
+    assert [change.parameter for change in total.changes] == ["a", "b"]
+    for mine, first, second in zip(total.changes, a.changes, b.changes, strict=True):
+        assert isinstance(mine, Sparse)
+        torch.testing.assert_close(mine.dense(), first.dense() + second.dense())
+
+
 # --- DARE
 
 
