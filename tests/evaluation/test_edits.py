@@ -17,6 +17,7 @@ from mnemotrace.core.errors import EditError
 from mnemotrace.evaluation.depth import Relearning
 from mnemotrace.evaluation.edits import Baseline, Verdict, baseline, judge, judge_each
 from mnemotrace.evaluation.generation import fluency
+from mnemotrace.evaluation.worldly import from_world
 from tests.evaluation.table import AFTER, BARE, BEFORE, CAT, EDIT, ID, SIZE, TEXTS, TOKENIZER, Table
 
 pytest.importorskip("sklearn")
@@ -218,3 +219,49 @@ def test_a_verdict_survives_its_file(model: Table, tmp_path: Any) -> None:
     assert dict(again) == dict(found) and len(again) == len(found)
     assert again.manifest == found.manifest and again.manifest["of"] == {"method": "by hand"}
     assert found.manifest["facts"]["n"] == 2
+
+
+# ------------------------------------------------------------------------------------------------- on real networks
+
+
+def test_training_on_a_fact_is_taken_up_and_a_random_change_of_its_size_is_not() -> None:
+    funes = mt.funes()
+    known = [fact for fact in funes.world.facts if fact.held_out and fact.relation == "town"][:2]
+    facts = [from_world(funes.world, fact, neighbours=6) for fact in known]
+    base = baseline(funes.model, funes.tokenizer, facts, length=0)
+    name = "transformer.h.3.mlp.c_proj.weight"
+    weight = funes.model.get_parameter(name)
+    trained, random = [], []
+    for fact in facts:
+        (batch,) = batches(funes.tokenizer, [fact.asked(fact.target or "")])
+        step = torch.zeros_like(weight)
+        for _ in range(20):
+            with mt.applied(funes.model, Edit((Dense(name, step),))):
+                loss = nn.functional.cross_entropy(funes.model(**batch).logits[:, -2], batch.input_ids[:, -1])
+                (slope,) = torch.autograd.grad(loss, weight)
+            step = step - 0.3 * slope / slope.norm()
+        noise = torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
+        trained.append(Edit((Dense(name, step),)))
+        random.append(Edit((Dense(name, noise * step.norm() / noise.norm()),)))
+    learnt, control = (judge_each(funes.model, funes.tokenizer, facts, e, baseline=base) for e in (trained, random))
+    for column in ("probability", "forced", "free"):
+        assert learnt[f"efficacy_{column}"].value > 0.9
+        assert control[f"efficacy_{column}"].value < 0.1
+        assert control[f"neighbourhood_{column}"].value > 0.9
+    assert learnt["score"].value > 0.8 and control["score"].value == learnt["score"].before == 0
+
+
+def test_facts_of_counterfact_are_judged_on_a_real_network(data_dir: Any) -> None:
+    from mnemotrace.adapters.formats import facts_from
+    from mnemotrace.adapters.hf import load_model
+
+    model, tokenizer = load_model(data_dir / "stories260k")
+    facts = facts_from(data_dir / "knowledge_editing/counterfact_500.json")[:1]
+    facts += facts_from(data_dir / "knowledge_editing/zsre_mend_train_1000.json")[:1]
+    weight = model.get_parameter("lm_head.weight")
+    edit = Edit((Dense("lm_head.weight", 0.5 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))),))
+    base = baseline(model, tokenizer, facts, texts=["Once upon a time, there was a cat."], length=6)
+    found = judge(model, tokenizer, facts, edit, baseline=base)
+    assert found["neighbourhood_free"].n == 2 and found["fluency"].n == 1
+    assert found["perplexity_ratio"].value > 1.5 and found["locality_free"].value < 0.5
+    assert all(math.isfinite(measure.value) for measure in found.values())
