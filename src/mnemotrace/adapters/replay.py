@@ -11,7 +11,7 @@ of the kept rows.
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakSet
@@ -62,20 +62,19 @@ class Kept:
         if not 0 <= start < self.input_ids.shape[1]:
             raise ValueError(f"got start={start}; expected a column of {self.input_ids.shape[1]}")
         calls: dict[int, tuple[tuple[Any, ...], dict[str, Any]]] = {}
-        cache = _filled(self.keys_values, start) if start else None
+        cache = _filled(self.keys_values, start)
 
         def note(layer: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
             hidden = first_of((*args, *kwargs.values()))
             if hidden is None:
                 raise AssertionError("blocks were chosen by their tensors")
-            stand = lambda v: _Hidden if v is hidden else _Cache if cache is not None and v is cache else v  # noqa: E731
+            stand = lambda v: _Hidden if v is hidden else _Cache if v is cache else v  # noqa: E731
             calls[layer] = tuple(map(stand, args)), {name: stand(value) for name, value in kwargs.items()}
             return hidden
 
-        options: dict[str, Any] = {"use_cache": False} if cache is None else {"past_key_values": cache}
         inputs = _inputs(self.decoder, self.input_ids, self.attention_mask, start)
-        with evaluating(self.decoder.model), replaced_blocks(self.decoder, note):
-            self.decoder.model(**inputs, **options)
+        with evaluating(self.decoder.model), replaced_blocks(self.decoder, note), replaced_head(self.decoder):
+            self.decoder.model(**inputs, past_key_values=cache)
         return Suffix(self, start, calls)
 
 
@@ -110,15 +109,42 @@ class Suffix:
             `(n, t - start, d)` after the last of these blocks.
         """
         for layer in range(first, self.kept.decoder.layers if last is None else last):
-            args, kwargs = self._calls[layer]
-            prefix = _Prefix(self.kept.keys_values, self.start, rows)
-            fill = self._filler(hidden, prefix, rows)
-            output = self.kept.decoder.block(layer)(*map(fill, args), **{k: fill(v) for k, v in kwargs.items()})
-            found = first_of(output)
-            if found is None:
-                raise AssertionError("blocks were chosen by their tensors")
-            hidden = found
+            hidden = self._block(layer, hidden, self._prefix(layer, rows), rows)
         return hidden
+
+    def last_block(self, hidden: Tensor, tail: "Suffix", *, rows: Tensor | None = None) -> Tensor:
+        """Run the last block for the columns of a later suffix only: of those before, it needs keys and values alone.
+
+        Args:
+            hidden: `(n, t - start, d)` before the last block.
+            tail: of the same batch, not beginning before this one.
+            rows: as in `blocks`.
+
+        Returns:
+            `(n, t - tail.start, d)` after the last block.
+        """
+        layer, ahead = self.kept.decoder.layers - 1, tail.start - self.start
+        if not ahead:
+            return self.blocks(hidden, layer, rows=rows)
+        prefix = self._prefix(layer, rows, stop=True)
+        with suppress(_Enough):
+            self._block(layer, hidden, prefix, rows)
+        keys, values = (tensor[:, :, : tail.start] for tensor in prefix.seen)
+        return tail._block(layer, hidden[:, ahead:], _Prefix(keys, values), rows)
+
+    def _prefix(self, layer: int, rows: Tensor | None, *, stop: bool = False) -> "_Prefix":
+        kept = (tensor[:, :, : self.start] for tensor in self.kept.keys_values[layer])
+        keys, values = (tensor if rows is None else tensor[rows] for tensor in kept)
+        return _Prefix(keys, values, stop=stop)
+
+    def _block(self, layer: int, hidden: Tensor, prefix: "_Prefix", rows: Tensor | None) -> Tensor:
+        args, kwargs = self._calls[layer]
+        fill = self._filler(hidden, prefix, rows)
+        output = self.kept.decoder.block(layer)(*map(fill, args), **{k: fill(v) for k, v in kwargs.items()})
+        found = first_of(output)
+        if found is None:
+            raise AssertionError("blocks were chosen by their tensors")
+        return found
 
     def _filler(self, hidden: Tensor, prefix: "_Prefix", rows: Tensor | None) -> Callable[[Any], Any]:
         def fill(value: Any) -> Any:
@@ -271,24 +297,31 @@ def _stand_in(layer: int, instead: Callable[..., Tensor], size: int) -> Callable
     return forward
 
 
+class _Enough(BaseException):
+    """Leaves a block once its keys and values are known; no `except Exception` on the way catches it."""
+
+
 class _Prefix:
-    """Keys and values of the kept columns before `start`, put in front of those of the columns that are run again."""
+    """Keys and values of the columns before, put in front of those of the columns that are run again."""
 
     is_compileable = False
 
-    def __init__(self, keys_values: tuple[tuple[Tensor, Tensor], ...], start: int, rows: Tensor | None) -> None:
-        self._keys_values, self._start, self._rows = keys_values, start, rows
+    def __init__(self, keys: Tensor, values: Tensor, *, stop: bool = False) -> None:
+        self.seen, self._stop = (keys, values), stop
 
     def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Return all columns' keys and values for the rows that are run."""
-        kept = (tensor[:, :, : self._start] for tensor in self._keys_values[layer_idx])
-        chosen = (tensor if self._rows is None else tensor[self._rows] for tensor in kept)
-        before_keys, before_values = chosen
-        return torch.cat([before_keys, keys], -2), torch.cat([before_values, values], -2)
+        own = keys, values
+        joined = (torch.cat(pair, -2) if pair[0].shape[-2] else pair[1] for pair in zip(self.seen, own, strict=True))
+        first, second = joined
+        if self._stop:
+            self.seen = first, second
+            raise _Enough
+        return first, second
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Return how many columns are kept."""
-        return self._start
+        return self.seen[0].shape[-2]
 
 
 def _filled(keys_values: tuple[tuple[Tensor, Tensor], ...], start: int) -> Any:
