@@ -22,6 +22,7 @@ NAMES = (
     "papers.cifar",
     "papers.funes",
     "papers.leace",
+    "papers.grafting",
     "real_models.stories",
     "real_models.minilm",
     "speed.collect",
@@ -29,6 +30,7 @@ NAMES = (
     "speed.parity",
     "speed.imports",
     "speed.size",
+    "speed.solve",
 )
 
 

@@ -7,19 +7,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mnemotrace.adapters.facts import Fact
     from mnemotrace.adapters.linear import sites
     from mnemotrace.core.applying import Undo, applied, apply
+    from mnemotrace.core.direction import Direction
     from mnemotrace.core.edit import Edit
+    from mnemotrace.core.mask import Mask
     from mnemotrace.core.site import Site
     from mnemotrace.core.trace import Engram
     from mnemotrace.evaluation.calibration import calibrate
+    from mnemotrace.evaluation.comparison import compare
     from mnemotrace.evaluation.criteria import criteria
     from mnemotrace.evaluation.depth import depth
     from mnemotrace.files import load, save
+    from mnemotrace.forgetting.concept import leace
     from mnemotrace.forgetting.erase import erase, inject, null
+    from mnemotrace.localisation.causal_tracing import trace
     from mnemotrace.localisation.engram import engram
+    from mnemotrace.localisation.grafting import graft
     from mnemotrace.localisation.reference import factor
+    from mnemotrace.modification.alphaedit import alphaedit
     from mnemotrace.modification.export import merge
+    from mnemotrace.modification.memit import memit
+    from mnemotrace.modification.rome import rome
+    from mnemotrace.modification.task_vector import task_vector
     from mnemotrace.modification.transplant import transplant
     from mnemotrace.organisms.digits import digits
     from mnemotrace.organisms.funes import funes
@@ -27,16 +38,21 @@ if TYPE_CHECKING:
     from mnemotrace.stats.moments import Moments, Statistics
 
 _HOMES = {
+    "Direction": "core.direction",
     "Edit": "core.edit",
     "Engram": "core.trace",
+    "Fact": "adapters.facts",
+    "Mask": "core.mask",
     "Moments": "stats.moments",
     "Site": "core.site",
     "Statistics": "stats.moments",
     "Undo": "core.applying",
+    "alphaedit": "modification.alphaedit",
     "applied": "core.applying",
     "apply": "core.applying",
     "calibrate": "evaluation.calibration",
     "collect": "stats.collect",
+    "compare": "evaluation.comparison",
     "criteria": "evaluation.criteria",
     "depth": "evaluation.depth",
     "digits": "organisms.digits",
@@ -44,26 +60,37 @@ _HOMES = {
     "erase": "forgetting.erase",
     "factor": "localisation.reference",
     "funes": "organisms.funes",
+    "graft": "localisation.grafting",
     "inject": "forgetting.erase",
+    "leace": "forgetting.concept",
     "load": "files",
+    "memit": "modification.memit",
     "merge": "modification.export",
     "null": "forgetting.erase",
+    "rome": "modification.rome",
     "save": "files",
     "sites": "adapters.linear",
+    "task_vector": "modification.task_vector",
+    "trace": "localisation.causal_tracing",
     "transplant": "modification.transplant",
 }
 
 __all__ = [
+    "Direction",
     "Edit",
     "Engram",
+    "Fact",
+    "Mask",
     "Moments",
     "Site",
     "Statistics",
     "Undo",
+    "alphaedit",
     "applied",
     "apply",
     "calibrate",
     "collect",
+    "compare",
     "criteria",
     "depth",
     "digits",
@@ -71,12 +98,18 @@ __all__ = [
     "erase",
     "factor",
     "funes",
+    "graft",
     "inject",
+    "leace",
     "load",
+    "memit",
     "merge",
     "null",
+    "rome",
     "save",
     "sites",
+    "task_vector",
+    "trace",
     "transplant",
 ]
 

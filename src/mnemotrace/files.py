@@ -12,11 +12,16 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "calibration": ("evaluation.calibration", "Calibration"),
+    "causal_trace": ("localisation.causal_tracing", "CausalTrace"),
+    "comparison": ("evaluation.comparison", "Comparison"),
     "criteria": ("evaluation.criteria", "Criteria"),
     "depth": ("evaluation.depth", "Depth"),
+    "direction": ("core.direction", "Direction"),
     "edit": ("core.edit", "Edit"),
     "engram": ("core.trace", "Engram"),
+    "mask": ("core.mask", "Mask"),
     "statistics": ("stats.moments", "Statistics"),
+    "verdict": ("evaluation.edits", "Verdict"),
 }
 
 

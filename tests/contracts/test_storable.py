@@ -18,11 +18,16 @@ from mnemotrace.core.direction import Direction
 from mnemotrace.core.edit import Dense, Edit, Sparse
 from mnemotrace.core.errors import ArtifactError
 from mnemotrace.core.lowrank import LowRank
+from mnemotrace.core.mask import Mask
 from mnemotrace.core.site import Site
 from mnemotrace.core.trace import Engram
 from mnemotrace.evaluation.calibration import Calibration, Point
+from mnemotrace.evaluation.comparison import Comparison
 from mnemotrace.evaluation.criteria import Criteria, Criterion
 from mnemotrace.evaluation.depth import Depth
+from mnemotrace.evaluation.edits import Measure, Verdict
+from mnemotrace.evaluation.method import Measured, Row
+from mnemotrace.localisation.causal_trace import CausalTrace, Record
 from mnemotrace.stats.moments import Moments, Statistics
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16)
@@ -109,14 +114,43 @@ def direction(draw: Draw) -> Direction:
     return Direction(draw.normal(d, k), draw.normal(k, d), draw.normal(d), evidence, MANIFEST)
 
 
+def mask(draw: Draw) -> Mask:
+    values = draw.normal(2)
+    return Mask({"a": Sparse("a", (2, 3), torch.tensor([1, 1 + 1 + draw.below(4)]), values)}, 9, MANIFEST)
+
+
+def causal_trace(draw: Draw) -> CausalTrace:
+    names, t = ("state", "mlp"), 2 + draw.below(3)
+    maps = {name: draw.normal(3, t, 2) for name in names}
+    tokens, span = tuple("abcde"[:t]), (0, 1)
+    one = Record("a b", "a", "c", tokens, tuple(range(t)), span, draw.number(), draw.normal(3), maps)
+    return CausalTrace((one,), 2, MANIFEST | {"kinds": list(names)})
+
+
+def comparison(draw: Draw) -> Comparison:
+    one = Criterion(draw.number(), (0.1, 0.2), draw.number(), (0.0, 0.1), "what it says")
+    measured = Measured(draw.number(), (0.0, 1.0), 3)
+    row = Row("a", True, {"necessity": one}, {"efficacy": {"free": measured}}, None, 1, 8, 0.5, None, {"x": "why"})
+    return Comparison((row,), 2, 3, MANIFEST)
+
+
+def verdict(draw: Draw) -> Verdict:
+    one = Measure(draw.number(), (draw.number(), draw.number()), 3, "preference", None)
+    return Verdict({"score": one}, {"steps": [0.0]}, MANIFEST)
+
+
 MAKERS: dict[str, Callable[[Draw], Any]] = {
     "calibration": calibration,
+    "causal_trace": causal_trace,
+    "comparison": comparison,
     "criteria": criteria,
     "depth": depth,
     "direction": direction,
     "edit": edit,
     "engram": engram,
+    "mask": mask,
     "statistics": statistics,
+    "verdict": verdict,
 }
 
 storable = pytest.mark.parametrize("kind", MAKERS)
@@ -198,7 +232,7 @@ def test_a_failing_save_leaves_the_old_file_and_no_other(kind: str, tmp_path: Pa
 
 def test_a_kind_that_we_do_not_know_is_refused(tmp_path: Path) -> None:
     path = write(Artifact("spell", {}), tmp_path / "x")
-    with pytest.raises(ArtifactError, match="got kind 'spell' in .*; expected one of calibration, criteria, depth"):
+    with pytest.raises(ArtifactError, match="got kind 'spell' in .*; expected one of calibration, causal_trace, comparison"):
         mt.load(path)
 
 
