@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mnemotrace.localisation.engram import engram
     from mnemotrace.localisation.grafting import graft
     from mnemotrace.localisation.reference import factor
+    from mnemotrace.localisation.suggest import suggest
     from mnemotrace.modification.alphaedit import alphaedit
     from mnemotrace.modification.export import merge
     from mnemotrace.modification.memit import memit
@@ -70,6 +71,7 @@ _HOMES = {
     "rome": "modification.rome",
     "save": "files",
     "sites": "adapters.linear",
+    "suggest": "localisation.suggest",
     "task_vector": "modification.task_vector",
     "trace": "localisation.causal_tracing",
     "transplant": "modification.transplant",
@@ -108,6 +110,7 @@ __all__ = [
     "rome",
     "save",
     "sites",
+    "suggest",
     "task_vector",
     "trace",
     "transplant",

@@ -7,10 +7,13 @@ import click
 from mnemotrace.cli._options import Main
 from mnemotrace.cli.calibrate import calibrate
 from mnemotrace.cli.collect import collect
+from mnemotrace.cli.compare import compare
 from mnemotrace.cli.compose import compose
 from mnemotrace.cli.criteria import criteria
 from mnemotrace.cli.demo import demo
+from mnemotrace.cli.edit import edit
 from mnemotrace.cli.erase import erase
+from mnemotrace.cli.graft import graft
 from mnemotrace.cli.locate import locate
 from mnemotrace.cli.measure import measure
 from mnemotrace.cli.report import report
@@ -25,12 +28,26 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 @click.group(cls=Main, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="mnemotrace", message="mnemotrace %(version)s")
 def main() -> None:
-    """Find, prove, erase and restore memories in trained networks.
+    """Find, prove, rewrite, erase and restore memories in trained networks.
 
     What a command prints is data (--json for programs); progress and remarks go to stderr. Exit codes: 0 done,
     1 failed, 2 wrong usage.
     """
 
 
-for command in (collect, locate, criteria, calibrate, erase, measure, compose, show, report, demo):
+for command in (
+    collect,
+    locate,
+    criteria,
+    calibrate,
+    erase,
+    edit,
+    graft,
+    measure,
+    compare,
+    compose,
+    show,
+    report,
+    demo,
+):
     main.add_command(command)

@@ -37,8 +37,9 @@ METHODS = ("rome", "memit", "alphaedit")
     help="What must stay: statistics at these MLPs, or JSON lines of texts.",
 )
 @click.option(
-    "--lookup", type=click.Choice(["subject", "prompt"]), default="subject", show_default=True,
-    help="Where the model looks facts up: at the last token of the subject, or of the prompt; `trace` shows it.",
+    "--lookup", type=click.Choice(["subject", "prompt"]),
+    help="Where the model looks facts up: at the last token of the subject, or of the prompt. Found by "
+    "tracing when the layers are, the subject otherwise.",
 )  # fmt: skip
 @click.option(
     "--previous", multiple=True, type=click.Path(path_type=Path), metavar="EDIT",
@@ -55,7 +56,7 @@ def edit(
     method: str,
     layers: tuple[int, ...] | None,
     reference: str,
-    lookup: str,
+    lookup: str | None,
     previous: Sequence[Path],
     path: Path,
     peft: Path | None,
@@ -79,36 +80,40 @@ def edit(
     earlier = [Edit.unpack(read(file, "edit")) for file in previous]
     for one in earlier:
         network.require_base(one, "an edit", force=force)
-    chosen = _layers(session, network, wanted, layers, method)
+    chosen, where = _layers(session, network, wanted, layers, method)
     statistics = _statistics(session, network, reference, chosen, force=force)
     with ExitStack() as stack:
         for one in earlier:
             stack.enter_context(applied(network.model, one))
-        options = {"statistics": statistics, "lookup": lookup, "previous": earlier}
+        options = {"statistics": statistics, "lookup": lookup or where, "previous": earlier}
         made = _write(session, network, wanted, method=method, layers=chosen, **options)
     session.save(made, path)
     written = export(network, made, peft, merge, overwrite=overwrite)
     notes = [{key: entry[key] for key in ("prompt", "target", "before", "after")} for entry in made.manifest["facts"]]
-    session.made(path, method=method, layers=chosen, facts=notes, **sizes(network, made), **written)
+    session.made(
+        path, method=method, layers=chosen, lookup=options["lookup"], facts=notes, **sizes(network, made), **written
+    )
 
 
 def _layers(
     session: Session, network: Network, facts: "list[Fact]", layers: tuple[int, ...] | None, method: str
-) -> list[int]:
-    """Return the layers that were named, or those that tracing suggests."""
+) -> tuple[list[int], str]:
+    """Return the layers that were named, or those that tracing suggests, and where they look facts up."""
     import torch
 
     import mnemotrace as mt
 
+    where = "subject"
     if layers is None:
         generator = torch.Generator().manual_seed(session.seed)
         with session.progress("tracing") as progress:
             found = mt.suggest(network.model, network.tokenizer, facts, generator=generator, progress=progress)
-        layers = (found.layer,) if method == "rome" else tuple(found.layers)
-        session.say(f"layers {', '.join(map(str, layers))}, by tracing; name them with --layers to skip this")
+        layers, where = ((found.layer,) if method == "rome" else found.layers), found.lookup
+        named = ", ".join(map(str, layers))
+        session.say(f"layers {named}, at the end of the {where}, by tracing; name them with --layers to skip this")
     if method == "rome" and len(layers) > 1:
         raise click.UsageError(f"got --layers with {len(layers)} layers and --method rome; expected one; or take memit")
-    return list(layers)
+    return list(layers), where
 
 
 def _statistics(session: Session, network: Network, reference: str, layers: list[int], *, force: bool) -> "Statistics":

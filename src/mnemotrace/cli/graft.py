@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     "--candidates", type=click.FloatRange(min=1), default=20.0, show_default=True, help="Scored, times the budget."
 )
 @click.option("--steps", type=click.IntRange(min=1), default=100, show_default=True, help="Of learning.")
-@click.option("--learning-rate", type=float, default=0.02, show_default=True, help="Of the scores.")
+@click.option("--learning-rate", type=float, default=0.1, show_default=True, help="Of the scores.")
 @batching
 def graft(
     session: Session,

@@ -1,4 +1,4 @@
-"""The whole life of one memory of Funes: recalled, found, proved, erased with what else that changes, and restored.
+"""The whole life of one memory of Funes: recalled, traced, found, proved, erased, rewritten, and restored.
 
 Where and how strongly to act is calibrated on facts of other people, so that nothing is tuned on the fact that is
 reported; `evaluation.cast` says who plays which part. The organism is left bit-exact.
@@ -8,7 +8,7 @@ Cost: about half a minute on two cores, most of it scoring.
 
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +27,12 @@ from mnemotrace.evaluation.cast import Cast, Scale, prompts
 from mnemotrace.evaluation.controls import random_trace
 from mnemotrace.evaluation.criteria import Criteria, criteria
 from mnemotrace.evaluation.depth import Depth, Relearning, depth
+from mnemotrace.evaluation.worldly import from_world
 from mnemotrace.forgetting.erase import erase
+from mnemotrace.localisation.causal_trace import CausalTrace
+from mnemotrace.localisation.causal_tracing import trace
 from mnemotrace.localisation.engram import engram
+from mnemotrace.modification.rome import rome
 from mnemotrace.organisms.funes import Funes
 from mnemotrace.organisms.world import WorldFact
 from mnemotrace.stats.collect import collect
@@ -37,7 +41,8 @@ from mnemotrace.stats.moments import Statistics
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-STEPS = ("recall", "collect", "calibrate", "locate", "prove", "erase", "relearn", "restore")
+STEPS = ("recall", "trace", "collect", "calibrate", "locate", "prove", "erase", "relearn", "rewrite", "restore")
+STATES = ("before", "after", "rewritten", "restored")
 LESSON = slice(0, 1)
 SHOWN = 4
 BATCH = 64
@@ -57,6 +62,7 @@ class Setting:
         selectivities: to search.
         budget: allowed loss of answer probability by what is kept.
         goal: wanted answer probability of the memory.
+        layer: whose MLP a rewriting changes, at the prompt's last token, where Funes looks facts up.
     """
 
     sites: tuple[str, ...] = ("mlp.c_proj",)
@@ -68,6 +74,7 @@ class Setting:
     selectivities: tuple[float, ...] = (0.01, 0.1, 1.0)
     budget: Mapping[str, float] = field(default_factory=lambda: {"neighbours": 0.01, "same person": 0.03})
     goal: float = 0.02
+    layer: int = 3
 
 
 ALONE = Setting(strengths=(0.8,), selectivities=(0.01,))
@@ -76,13 +83,15 @@ ALONE = Setting(strengths=(0.8,), selectivities=(0.01,))
 
 @dataclass(frozen=True, eq=False)
 class Life:
-    """What is left of it: five artifacts, and the numbers and completions of the story in `header`."""
+    """What is left of it: seven artifacts, and the numbers and completions of the story in `header`."""
 
+    causal_trace: CausalTrace
     engram: Engram
     edit: Edit
     criteria: Criteria
     calibration: Calibration
     depth: Depth
+    rewrite: Edit
     header: Mapping[str, Any]
 
 
@@ -110,6 +119,8 @@ def live(
     original = [parameter.detach().clone() for parameter in model.parameters()]
     with clock.step("recall"):
         before, first = teller.measure(), teller.complete()
+    with clock.step("trace"):
+        traced = trace(model, organism.tokenizer, teller.fact)
     with clock.step("collect"):
         rest = teller.collect(parts.reference, "all")
         target, kept = teller.target(parts.fact), teller.kept(parts.fact, rest)
@@ -118,34 +129,42 @@ def live(
         strength, selectivity = teller.choice(found)
     with clock.step("locate"):
         solver = teller.setting.solver
-        trace = engram(model, target=target, reference=kept, selectivity=selectivity, solver=solver)
+        found_trace = engram(model, target=target, reference=kept, selectivity=selectivity, solver=solver)
     with clock.step("prove"):
-        proof = teller.prove(trace, strength)
+        proof = teller.prove(found_trace, strength)
     with clock.step("erase"):
-        edit = erase(trace, strength)
+        edit = erase(found_trace, strength)
         with applied(model, edit):
             after, second = teller.measure(), teller.complete()
     with clock.step("relearn"):
-        deep = teller.relearn(trace, edit, strength)
+        deep = teller.relearn(found_trace, edit, strength)
+    with clock.step("rewrite"):
+        new = teller.rewrite(kept)
+        with applied(model, new):
+            rewritten, fourth = teller.measure(str(teller.fact.target)), teller.complete()
     with clock.step("restore"):
         third = teller.complete()
         restored = bit_equal(original, [parameter.detach() for parameter in model.parameters()])
     header = {
         "fact": {name: getattr(parts.fact, name) for name in ("subject", "relation", "answer", "sentence")},
         **{
-            f"{name}_{when}": values[name] for name in before for when, values in (("before", before), ("after", after))
+            f"{name}_{when}": values[name]
+            for name in before
+            for when, values in (("before", before), ("after", after), ("rewritten", rewritten))
         },
+        "target": teller.fact.target,
+        "layer": teller.setting.layer,
         "restored": restored,
         "sites": list(teller.setting.sites),
         "strength": strength,
         "selectivity": selectivity,
         "examples": [
-            {"prompt": e.prompt, "expected": e.answer, "group": group, "before": a, "after": b, "restored": c}
-            for (group, e), a, b, c in zip(teller.shown, first, second, third, strict=True)
+            {"prompt": e.prompt, "expected": e.answer, "group": group} | dict(zip(STATES, completions, strict=True))
+            for (group, e), *completions in zip(teller.shown, first, second, fourth, third, strict=True)
         ],
         "timings": clock.seconds,
     }
-    return Life(trace, edit, proof, found, deep, header)
+    return Life(traced, found_trace, edit, proof, found, deep, new, header)
 
 
 def bit_equal(first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:
@@ -166,6 +185,7 @@ class _Teller:
         self.recall = LanguageScore(organism.tokenizer, "recall", batch_size=BATCH)
         self.probability = LanguageScore(organism.tokenizer, "answer_probability", batch_size=BATCH)
         self.shown = _shown(parts)
+        self.fact = from_world(parts.world, parts.fact, neighbours=0)
 
     def collect(self, examples: Sequence[Example], positions: Positions) -> Statistics:
         ready = batches(self.tokenizer, examples, batch_size=BATCH, positions=positions)
@@ -177,8 +197,17 @@ class _Teller:
     def kept(self, fact: WorldFact, rest: Statistics) -> Statistics:
         return rest + self.collect(self.parts.near(fact), "all").weighted(self.setting.near)
 
-    def measure(self) -> dict[str, float]:
+    def rewrite(self, kept: Statistics) -> Edit:
+        """Write another answer to the first phrasing alone."""
+        where: dict[str, Any] = {"layer": self.setting.layer, "lookup": "prompt"}
+        source = torch.Generator().manual_seed(0)
+        return rome(self.model, self.tokenizer, self.fact, **where, statistics=kept, generator=source)
+
+    def measure(self, answer: str | None = None) -> dict[str, float]:
+        """Score everything; the memory and its paraphrase by the answer that it should have now."""
         data = self.parts.data
+        if answer is not None:
+            data |= {part: [replace(e, answer=answer) for e in data[part]] for part in ("memory", "paraphrase")}
         names = {"recall": "memory"} | {name: name for name in ("paraphrase", "neighbours", "same_person")}
         values = {name: float(self.recall(self.model, data[part]).mean()) for name, part in names.items()}
         ready = batches(self.tokenizer, data["sentences"], batch_size=BATCH)

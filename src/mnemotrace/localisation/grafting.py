@@ -47,7 +47,7 @@ def graft(
     method: str = "learned",
     candidates: float = 20.0,
     steps: int = 100,
-    learning_rate: float = 0.02,
+    learning_rate: float = 0.1,
     every: int = 5,
     select: Selection = None,
     protected: Mask | None = None,
