@@ -23,6 +23,9 @@ NAMES = (
     "papers.funes",
     "papers.leace",
     "papers.grafting",
+    "papers.rome",
+    "papers.sequences",
+    "papers.methods",
     "real_models.stories",
     "real_models.minilm",
     "speed.collect",
@@ -31,6 +34,8 @@ NAMES = (
     "speed.imports",
     "speed.size",
     "speed.solve",
+    "speed.trace",
+    "speed.values",
 )
 
 

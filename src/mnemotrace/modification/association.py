@@ -122,7 +122,7 @@ def promoted(
     with evaluating(model):
         hidden = torch.stack(list(values)).to(next(model.parameters()))[:, None]
         top = logits(decoder(model), hidden)[:, 0].topk(count).indices.tolist()
-    return tuple(tuple(tokenizer.decode(token) for token in row) for row in top)
+    return tuple(tuple(str(tokenizer.decode([token])) for token in row) for row in top)
 
 
 def _change(edit: Edit, model: nn.Module) -> tuple[LowRank, int]:
