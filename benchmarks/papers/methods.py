@@ -35,7 +35,7 @@ from mnemotrace.organisms.world import WorldFact
 FUNES = mt.funes()
 MODEL, TOKENIZER, WORLD = FUNES.model, FUNES.tokenizer, FUNES.world
 PHRASINGS, STEPS, RATE = 3, 60, 3e-4
-LAYER, LAYERS = 3, (2, 3, 4)
+LAYER, LAYERS = 3, (2, 3)
 PICTURE = REPOSITORY / "docs" / "images" / "methods.png"
 
 
@@ -138,7 +138,7 @@ def tuned(given: Study) -> nn.Module:
 def methods(given: Study) -> dict[str, tuple[bool, Callable[[], Edit]]]:
     """Return by name whether a method writes, and what makes its edit."""
     forget, retain = ready(given.asked(new=False)), ready(given.rest)
-    options: dict[str, Any] = {"statistics": given.reference, "lookup": "prompt"}
+    options: dict[str, Any] = {"statistics": given.reference, "lookup": "prompt", "contexts": ()}
     pupil: list[nn.Module] = []
 
     def grafted() -> Edit:

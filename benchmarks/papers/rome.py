@@ -1,8 +1,9 @@
 """ROME on a hundred facts of Funes, each rewritten alone from one prompt: is it said, and what else changed?
 
 Funes looks facts up at the end of the prompt (`mt.suggest` finds that, and the trace shows it), so keys are taken
-there; the published place, the subject's last token, stands beside it. The layer is chosen on twenty other facts.
-Beside everything: a random change of equal norm and rank.
+there; the published place, the subject's last token, stands beside it. The layer, and whether to average over the
+published twenty contexts, are chosen on thirty other facts: no text of Funes follows another, so contexts are strange
+to it. Beside everything: a random change of equal norm and rank.
 """
 
 import random
@@ -21,6 +22,7 @@ from mnemotrace.core.edit import Edit
 from mnemotrace.evaluation.controls import random_edit
 from mnemotrace.evaluation.edits import baseline, judge_each
 from mnemotrace.evaluation.worldly import from_world
+from mnemotrace.modification.contexts import contexts
 from mnemotrace.modification.rome import rome_each
 from mnemotrace.organisms.world import WorldFact
 
@@ -68,9 +70,11 @@ def study(count: int, others: int) -> Study:
     return Study(known[:count], facts[:count], facts[count:], frozenset(chosen))
 
 
-def edited(given: Study, facts: Sequence[mt.Fact], layer: int, lookup: Lookup) -> tuple[Edit, ...]:
+def edited(given: Study, facts: Sequence[mt.Fact], layer: int, count: int, lookup: Lookup) -> tuple[Edit, ...]:
     """Rewrite each fact alone."""
-    return rome_each(MODEL, TOKENIZER, facts, layer=layer, statistics=given.statistics, lookup=lookup)
+    prefixes = contexts(MODEL, TOKENIZER, count=count)
+    options = {"statistics": given.statistics, "lookup": lookup, "contexts": prefixes}
+    return rome_each(MODEL, TOKENIZER, facts, layer=layer, **options)
 
 
 def scores(facts: Sequence[mt.Fact], edits: Sequence[Edit]) -> tuple[float, float]:
@@ -84,10 +88,10 @@ def scores(facts: Sequence[mt.Fact], edits: Sequence[Edit]) -> tuple[float, floa
     return said / len(facts), kept / len(facts)
 
 
-def best_layer(given: Study, lookup: Lookup) -> int:
-    """Choose the layer on the other facts: the largest sum of what is said and what stays; the last has no way on."""
-    layers = range(6 if lookup == "prompt" else 5)
-    sums = {layer: sum(scores(given.others, edited(given, given.others, layer, lookup))) for layer in layers}
+def best(given: Study, lookup: Lookup) -> tuple[int, int]:
+    """Choose layer and number of contexts on the other facts: the largest sum of what is said and what stays."""
+    tried = [(layer, count) for layer in range(6 if lookup == "prompt" else 5) for count in (0, 20)]
+    sums = {way: sum(scores(given.others, edited(given, given.others, *way, lookup))) for way in tried}
     return max(sums, key=sums.__getitem__)
 
 
@@ -121,13 +125,13 @@ def same_person(given: Study, edits: Sequence[Edit]) -> float:
 def run(quick: bool) -> list[Figure]:
     """Choose a layer, rewrite, judge; the published place and a random change beside it."""
     torch.set_num_threads(1)
-    given = study(2, 2) if quick else study(100, 20)
+    given = study(2, 2) if quick else study(100, 30)
     figures: list[Figure] = []
     ways: tuple[Lookup, ...] = ("prompt", "subject")
     for lookup in ways:
-        layer = best_layer(given, lookup)
-        edits = edited(given, given.facts, layer, lookup)
-        figures.append(Figure(f"layer chosen, key at the end of the {lookup}", layer))
+        layer, count = best(given, lookup)
+        edits = edited(given, given.facts, layer, count, lookup)
+        figures.append(Figure(f"layer chosen, key at the end of the {lookup}", layer, "", f"{count} contexts"))
         figures += judged(given, f"key at the end of the {lookup}", edits, gates=lookup == "prompt")
         if lookup == "prompt":
             source = torch.Generator().manual_seed(0)

@@ -4,7 +4,8 @@ Beside them the closed-form engram: the old answers' engrams are subtracted, and
 injected along the new answers' directions in the unembedding, since an engram of the network cannot hold an answer that
 the network never gave. Everything is judged against the untouched network: targets and paraphrases said, neighbours
 (other people, the same relation) unchanged, perplexity of held-out sentences. Settings were chosen on a hundred other
-facts. Keys are taken at the end of the prompt (`lookup="prompt"`), where Funes looks facts up.
+facts. Keys are taken at the end of the prompt (`lookup="prompt"`), where Funes looks facts up, and of the bare prompt:
+no text of Funes follows another, so contexts are strange to it.
 """
 
 import random
@@ -172,25 +173,33 @@ def run(quick: bool) -> list[Figure]:
     statistics = given.statistics
     begun = process_time()
     memit = mt.memit(
-        MODEL, TOKENIZER, given.facts, layers=(LAYER,), statistics=statistics, lookup="prompt", weight=WEIGHT
+        MODEL,
+        TOKENIZER,
+        given.facts,
+        layers=(LAYER,),
+        statistics=statistics,
+        lookup="prompt",
+        contexts=(),
+        weight=WEIGHT,
     )
     figures = [*judged(given, "MEMIT, one batch", memit), Figure("MEMIT, one batch: CPU s", process_time() - begun)]
     ways: dict[str, tuple[Method, int, int]] = {
         f"AlphaEdit, batches of {size}": (
             lambda facts, previous: mt.alphaedit(
-                MODEL, TOKENIZER, facts, layers=LAYERS, statistics=statistics, lookup="prompt", energy=ENERGY,
-                ridge=RIDGE, previous=previous,
+                MODEL, TOKENIZER, facts, layers=LAYERS, statistics=statistics, lookup="prompt", contexts=(),
+                energy=ENERGY, ridge=RIDGE, previous=previous,
             ), size, 1,
         ),
         f"MEMIT, batches of {size}": (
             lambda facts, previous: mt.memit(
-                MODEL, TOKENIZER, facts, layers=(LAYER,), statistics=statistics, lookup="prompt", weight=WEIGHT,
-                previous=previous,
+                MODEL, TOKENIZER, facts, layers=(LAYER,), statistics=statistics, lookup="prompt", contexts=(),
+                weight=WEIGHT, previous=previous,
             ), size, 1,
         ),
         "ROME, one by one": (
             lambda facts, previous: mt.rome(
-                MODEL, TOKENIZER, facts, layer=LAYER, statistics=statistics, lookup="prompt", previous=previous
+                MODEL, TOKENIZER, facts, layer=LAYER, statistics=statistics, lookup="prompt", contexts=(),
+                previous=previous,
             ), 1, size,
         ),
     }  # fmt: skip

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mnemotrace.evaluation.life import Life
 
 FACT = "Olga Lund:animal"
-PARTS = ("engram", "edit", "criteria", "calibration", "depth")
+PARTS = ("causal_trace", "engram", "edit", "criteria", "calibration", "depth", "rewrite")
 
 
 @verb("demo", "mnemotrace demo -o demo-out", 'mnemotrace demo -o demo-out --json --fact "Olga Lund:animal"')
@@ -36,14 +36,14 @@ PARTS = ("engram", "edit", "criteria", "calibration", "depth")
 def demo(session: Session, *, folder: Path, fact: str, quick: bool) -> None:
     """Take one memory of the shipped model through its whole life and write a report.
 
-    A fact is recalled, its trace found and proved by four criteria beside random traces, erased, what else knows of it
-    asked for, relearnt, and everything restored bit for bit. Takes less than a minute. The data go into the folder
+    A fact is recalled, traced through the network, its engram found and proved by four criteria beside random traces,
+    erased, what else knows of it asked for, relearnt, rewritten, and everything restored bit for bit. Takes less than a minute. The data go into the folder
     too, with the commands that do the same step by step.
     """
     began = perf_counter()
     parts, life = _live(session, fact, quick=quick)
     values = _write(session, parts, life, folder, began)
-    session.tell(values, _rows(values), ("", "before", "after"))
+    session.tell(values, _rows(values), ("", "before", "erased", "rewritten"))
 
 
 def _live(session: Session, name: str, *, quick: bool) -> "tuple[Cast, Life]":
@@ -79,6 +79,7 @@ def _write(session: Session, parts: "Cast", life: "Life", folder: Path, began: f
         "seconds": perf_counter() - began,
         **life.header,
         "artifact_bytes": files["edit"].stat().st_size,
+        "rewrite_bytes": files["rewrite"].stat().st_size,
         "commands": [session.command, *steps],
     }
     files["demo"] = write(Artifact("demo", header), folder / "demo.safetensors")
@@ -133,16 +134,17 @@ def commands(folder: Path, header: Mapping[str, Any]) -> list[str]:
 def _rows(values: dict[str, Any]) -> list[tuple[str, ...]]:
     from mnemotrace.view.tables import MEASURES
 
-    rows = [(label, f"{values[f'{n}_before']:.3g}", f"{values[f'{n}_after']:.3g}") for n, label in MEASURES.items()]
+    states = ("before", "after", "rewritten")
+    rows = [(label, *(f"{values[f'{n}_{state}']:.3g}" for state in states)) for n, label in MEASURES.items()]
     proof = [
         (name, "", f"{c['value']:.2f} (random trace {c['control']:.2f})") for name, c in values["criteria"].items()
     ]
     return [
-        (values["fact"]["sentence"], "", ""),
+        (values["fact"]["sentence"], "", "", f"now: {values['target']}"),
         *rows,
         *proof,
         ("every weight restored bit for bit", "", "yes" if values["restored"] else "NO"),
-        ("size of the edit", "", f"{values['artifact_bytes']:,} bytes"),
+        ("size of the edit", "", f"{values['artifact_bytes']:,} bytes", f"{values['rewrite_bytes']:,} bytes"),
         ("seconds", "", f"{values['seconds']:.1f}"),
         ("report", "", values["report"]),
     ]

@@ -199,9 +199,8 @@ class _Teller:
 
     def rewrite(self, kept: Statistics) -> Edit:
         """Write another answer to the first phrasing alone."""
-        where: dict[str, Any] = {"layer": self.setting.layer, "lookup": "prompt"}
-        source = torch.Generator().manual_seed(0)
-        return rome(self.model, self.tokenizer, self.fact, **where, statistics=kept, generator=source)
+        where: dict[str, Any] = {"layer": self.setting.layer, "lookup": "prompt", "contexts": ()}
+        return rome(self.model, self.tokenizer, self.fact, **where, statistics=kept)
 
     def measure(self, answer: str | None = None) -> dict[str, float]:
         """Score everything; the memory and its paraphrase by the answer that it should have now."""

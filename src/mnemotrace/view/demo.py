@@ -7,8 +7,8 @@ from typing import Any
 from mnemotrace.core.artifact import Artifact
 from mnemotrace.view.values import MEASURES, number, part, size
 
-STATES = ("before", "after", "restored")
-HEADS = {"before": "before", "after": "after the edit", "restored": "edit taken back"}
+STATES = ("before", "after", "rewritten", "restored")
+HEADS = {"before": "before", "after": "erased", "rewritten": "rewritten", "restored": "taken back"}
 GROUPS = ("memory", "paraphrase", "same person", "neighbour", "general")
 SHOWN, HALF = 3, 0.5
 PERCENT = "\u00a0%"
@@ -73,7 +73,7 @@ def demonstration(artifact: Artifact) -> Summary:
 
 def headline(header: Mapping[str, Any]) -> str:
     """Tell in plain sentences what happened, also when it did not go well."""
-    return " ".join(filter(None, (_knew(header), _forgot(header), _kept(header), _reverted(header))))
+    return " ".join(filter(None, (_knew(header), _forgot(header), _kept(header), _rewrote(header), _reverted(header))))
 
 
 def _knew(header: Mapping[str, Any]) -> str:
@@ -106,6 +106,16 @@ def _kept(header: Mapping[str, Any]) -> str:
     if isinstance(before, int) and isinstance(after, int) and before > 1:
         return f"{after} of {before} neighbours are kept."
     return f"{percent(after)} of the neighbours are kept."
+
+
+def _rewrote(header: Mapping[str, Any]) -> str:
+    said, target = header.get("recall_rewritten"), header.get("target")
+    if said is None or target is None:
+        return ""
+    weight = f" of {size(header['rewrite_bytes'])}" if header.get("rewrite_bytes") is not None else ""
+    kept = header.get("neighbours_rewritten")
+    others = "" if kept is None else f", and {percent(kept)} of the neighbours are kept"
+    return f"After another{weight} he says {target!r} to {percent(said)} of the prompts{others}."
 
 
 def _reverted(header: Mapping[str, Any]) -> str:
