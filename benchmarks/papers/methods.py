@@ -12,7 +12,6 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from time import process_time
 from typing import Any
 
@@ -36,7 +35,6 @@ FUNES = mt.funes()
 MODEL, TOKENIZER, WORLD = FUNES.model, FUNES.tokenizer, FUNES.world
 PHRASINGS, STEPS, RATE = 3, 60, 3e-4
 LAYER, LAYERS = 3, (2, 3)
-PICTURE = REPOSITORY / "docs" / "images" / "methods.png"
 
 
 @dataclass(frozen=True)
@@ -183,12 +181,13 @@ def table(given: Study, *, draws: int) -> Comparison:
     )
 
 
-def draw(found: Comparison, path: Path) -> None:
-    """Draw the table as the report does."""
+def draw(found: Comparison) -> None:
+    """Draw the table as the report does, what writes and what erases."""
     from mnemotrace.view import figures_of, save
 
-    (figure,) = figures_of(found.pack())
-    save(figure, path)
+    for figure in figures_of(found.pack()):
+        path, numbers = save(figure, REPOSITORY / "docs" / "images" / f"methods-{figure.name}.png")
+        numbers.replace(REPOSITORY / "benchmarks" / "out" / f"{path.stem}.csv")
 
 
 def run(quick: bool) -> list[Figure]:
@@ -199,7 +198,7 @@ def run(quick: bool) -> list[Figure]:
         folder = REPOSITORY / "benchmarks" / "out"
         folder.mkdir(exist_ok=True)
         mt.save(found, folder / "methods.safetensors")
-        draw(found, PICTURE)
+        draw(found)
     names = ("efficacy", "paraphrase", "neighbourhood", "necessity", "specificity", "sufficiency", "reactivation")
     figures: list[Figure] = []
     for row in found.rows:
