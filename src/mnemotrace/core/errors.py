@@ -26,5 +26,13 @@ class EditError(MnemotraceError, ValueError):
     """An edit does not fit the model; the model was left untouched."""
 
 
+class UnboundedEnergyError(MnemotraceError, ValueError):
+    """An energy has no lower bound at this noise, so nothing can come to rest in it."""
+
+
 class NumericalWarning(UserWarning):
     """A number that the caller should look at: rank dropped, condition, update norm, rounding loss."""
+
+
+class ReplayCollapse(NumericalWarning):  # noqa: N818
+    """Replay goes to a few episodes only, and the cortex forgets the others."""

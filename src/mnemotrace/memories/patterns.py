@@ -1,30 +1,40 @@
 """A store of patterns that can be edited: rows with weights, each under a handle that stays its own.
 
 A weight says how much a pattern counts beside the others, as if it had been stored that many times; it enters a memory
-as the logarithm. Removing a pattern leaves the store as if it had never been there. Rows may be memory-mapped: they are
-only ever read.
+as the logarithm. Removing a pattern leaves the store as if it had never been there.
 
-Cost: adding and removing copy the rows, O(n d).
+Rows are only ever read, so they may lie in a file: `Patterns.open` maps a numpy file, and what `mt.load` returns is
+mapped as well, so a store of any size opens at once and is brought in part by part as it is used.
+
+Cost: checking reads the rows once; adding and removing copy them into memory, O(n d).
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mnemotrace.core.artifact import Artifact
 from mnemotrace.core.memory import states_of
+from mnemotrace.memories.scores import squared_norms
+
+_PART = 4096
 
 
 class Patterns(nn.Module):
     """Rows `(n, d)` with weights and handles.
 
     Attributes:
-        values: `(n, d)`, floating point.
-        weights: `(n,)`, above 0.
+        values: `(n, d)`, floating point; half precision is fine, calculations widen it part by part.
+        weights: `(n,)`, above 0, float32 or float64.
         handles: `(n,)`, one a row, never given twice.
     """
+
+    kind = "patterns"
 
     values: Tensor
     weights: Tensor
@@ -47,11 +57,38 @@ class Patterns(nn.Module):
         if not isinstance(values, Tensor) or values.ndim != 2 or values.shape[1] == 0:
             shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
             raise ValueError(f"got patterns {shape}; expected a tensor of shape (n, d), one pattern a row")
-        rows = states_of(values, values.shape[1], "patterns")
-        self.register_buffer("values", rows.detach())
+        for part in values.split(_PART):
+            states_of(part, values.shape[1], "patterns")
+        rows = values.detach()
+        self._squares: tuple[Tensor, int, Tensor] | None = None
+        self.register_buffer("values", rows)
         self.register_buffer("weights", _weights(weights, rows))
         self.register_buffer("handles", torch.arange(len(rows)))
         self.register_buffer("following", torch.tensor(len(rows)))
+
+    @classmethod
+    def open(cls, path: str | Path, *, weights: Float[Tensor, " n"] | None = None) -> "Patterns":
+        """Map rows from a file that `numpy.save` wrote; they are read as they are used and never written.
+
+        Args:
+            path: of a `.npy` file, `(n, d)`, float16, float32 or float64; it may be larger than the memory, and must
+                stay as it is while the store lives.
+            weights: of the rows; None counts each once.
+
+        Raises:
+            FileNotFoundError: no such file.
+            TypeError: no floating-point numbers.
+            ValueError: not a numpy file, or rows that `Patterns` does not take.
+        """
+        advice = "expected a .npy file of rows (n, d); write it by numpy.save"
+        try:
+            rows = np.load(path, mmap_mode="c", allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise ValueError(f"got {path} ({error}); {advice}") from error
+        if not isinstance(rows, np.ndarray):
+            rows.close()
+            raise ValueError(f"got {path} with several arrays; {advice}")
+        return cls(torch.from_numpy(rows), weights=weights)
 
     def __len__(self) -> int:
         """Count patterns."""
@@ -61,6 +98,19 @@ class Patterns(nn.Module):
     def d(self) -> int:
         """Number of features."""
         return self.values.shape[1]
+
+    @property
+    def squares(self) -> Float[Tensor, " n"]:
+        """Squared norms of the rows, at least float32; calculated once for as long as the rows stay."""
+        known, version = self._squares, version_of(self.values)
+        if known is None or known[0] is not self.values or known[1] != version:
+            known = self._squares = (self.values, version, squared_norms(self.values))
+        return known[2]
+
+    @property
+    def log_weights(self) -> Float[Tensor, " n"] | None:
+        """Logarithms of the weights; None where all count once."""
+        return None if bool((self.weights == 1).all()) else self.weights.log()
 
     def add(self, values: Float[Tensor, "*m d"], *, weight: Any = 1.0) -> list[int]:
         """Store further rows; returns their handles.
@@ -123,13 +173,34 @@ class Patterns(nn.Module):
             raise KeyError(f"handle {missing[0]}, which is not among the {len(self)} stored patterns")
         return torch.tensor([places[handle] for handle in wanted], dtype=torch.long, device=self.handles.device)
 
+    def pack(self) -> Artifact:
+        """Turn into an artifact; `mt.save` takes a copy of the rows into memory."""
+        return Artifact(self.kind, {}, {name: getattr(self, name) for name in _TENSORS})
+
+    @classmethod
+    def unpack(cls, artifact: Artifact) -> "Patterns":
+        """Rebuild from an artifact, of a memory too that packed the tensors of its store."""
+        tensors = artifact.tensors
+        store = cls(tensors["values"], weights=tensors["weights"])
+        store.handles, store.following = tensors["handles"], tensors["following"]
+        return store
+
+
+def version_of(tensor: Tensor) -> int:
+    """Return how often a tensor was written to; inference tensors do not count, and cannot be."""
+    return 0 if tensor.is_inference() else tensor._version
+
+
+_TENSORS = ("values", "weights", "handles", "following")
+
 
 def _weights(weights: Tensor | None, rows: Tensor) -> Tensor:
+    kind = torch.promote_types(rows.dtype, torch.float32)
     if weights is None:
-        return torch.ones(len(rows), dtype=rows.dtype, device=rows.device)
+        return torch.ones(len(rows), dtype=kind, device=rows.device)
     if weights.shape != (len(rows),) or not bool(((weights > 0) & weights.isfinite()).all()):
         raise ValueError(
             f"got weights of shape {tuple(weights.shape)}, from {float(weights.min()) if weights.numel() else 0:.3g}; "
             f"expected ({len(rows)},), finite and above 0; remove a pattern that should not count"
         )
-    return weights.detach().to(rows.dtype)
+    return weights.detach().to(rows.device, kind)

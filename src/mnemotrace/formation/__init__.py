@@ -1,0 +1,1 @@
+"""How memories come to be by learning: score matching, schemas, consolidation by replay."""

@@ -1,0 +1,1 @@
+"""How memories are recalled: dynamics that run to rest, samplers that follow a denoiser."""
