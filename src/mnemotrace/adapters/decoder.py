@@ -8,6 +8,7 @@ architectures is kept, so a new layout needs no new code as long as it works thi
 Cost: a handful of forward passes over eight tokens, once a model.
 """
 
+import operator
 from collections.abc import Iterator, MutableMapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -71,7 +72,12 @@ class Decoder:
 
         Raises:
             ValueError: no such layer.
+            TypeError: not a whole number.
         """
+        try:
+            layer = operator.index(layer)
+        except TypeError:
+            raise TypeError(f"got layer {layer!r}; expected a whole number, 0 to {self.layers - 1}") from None
         if not -self.layers <= layer < self.layers:
             raise ValueError(
                 f"got layer {layer} of a {type(self.model).__name__} with {self.layers} layers; expected 0 to "

@@ -57,12 +57,14 @@ def keys(
         By layer (from 0), one column a fact, float64.
 
     Raises:
-        ValueError: no fact, no such layer, a layer of experts, or a weight out of range; or as `tokens_of`.
+        ValueError: no fact, no layer or no such one, a layer of experts, or a weight out of range; or as `tokens_of`.
         SelectionError: the map is quantised or computed by a parametrisation.
         NonFiniteError: a key is NaN or infinite.
     """
     places = decoder(model)
-    wanted = sorted({places.checked(layer) for layer in ([layers] if isinstance(layers, int) else layers)})
+    wanted = sorted({places.checked(layer) for layer in (layers if isinstance(layers, Iterable) else [layers])})
+    if not wanted:
+        raise ValueError("got no layer; expected at least one")
     chosen = {layer: site_of(model, layer) for layer in wanted}
     read: dict[str, Tensor] = {}
     found: dict[int, list[Tensor]] = {layer: [] for layer in wanted}
@@ -171,6 +173,8 @@ def require_facts(facts: Any) -> None:
         ValueError: none.
         TypeError: something else than facts.
     """
+    if isinstance(facts, Fact):
+        raise TypeError(f"got one fact, {facts.prompt!r}; expected several; put it in a list")
     if len(facts) == 0:
         raise ValueError("got no fact; expected at least one; the file or the filter may be empty")
     wrong = next((fact for fact in facts if not isinstance(fact, Fact)), None)

@@ -115,7 +115,8 @@ def values(
 
     Raises:
         ValueError: no fact, a fact without a target, a setting out of range, no such layer, a change that cannot reach
-            the prediction (last layer, with words between subject and answer), or as `tokens_of`.
+            the prediction (last layer, with words between subject and answer, or an answer of several tokens), or as
+            `tokens_of`.
         TypeError: the network cannot be run in parts, see `adapters.replay`.
         NonFiniteError: activations or losses that are not finite.
     """
