@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from mnemotrace.adapters.hooks import evaluating
+from mnemotrace.core.linalg import require_finite
 
 PROBE = 8
 
@@ -128,6 +129,7 @@ def decoder(model: nn.Module) -> Decoder:
 
     Raises:
         TypeError: no token embedding, no list of blocks, or a block whose parts cannot be told apart.
+        NonFiniteError: hidden states are NaN or infinite.
     """
     known = _KNOWN.get(model)
     if known is None:
@@ -223,6 +225,7 @@ def _require_causal(model: nn.Module, ids: Tensor, blocks: list[_Call]) -> None:
     with watched_outputs(blocks[-1].module) as seen:
         model(input_ids=other, attention_mask=torch.ones_like(ids), use_cache=False)
     before, after = blocks[-1].result, seen[-1]
+    require_finite(after, "the hidden states of a few tokens; look for NaN in the weights")
     if before is None or not torch.allclose(before[:, :-1], after[:, :-1], rtol=1e-2, atol=1e-3):
         raise TypeError(
             f"got a {type(model).__name__}, in which later tokens change earlier hidden states; expected a causal "
