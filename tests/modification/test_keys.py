@@ -206,6 +206,7 @@ def test_an_edit_gives_the_value_at_the_averaged_key_and_as_published_at_the_bar
         ({"layers": []}, ValueError, "got no layer; expected at least one"),
         ({"bare_weight": 1.5, "contexts": CONTEXTS}, ValueError, r"got bare_weight=1.5; expected a share in \[0, 1\]"),
         ({"lookup": "noun"}, ValueError, "got lookup='noun'; expected 'subject' or 'prompt'"),
+        ({"batch_size": 0}, ValueError, "got batch_size=0; expected at least 1 row"),
     ],
 )
 def test_settings_out_of_range_are_refused(

@@ -156,6 +156,8 @@ def _passes(
     model: nn.Module, rows: Sequence[Sequence[int]], batch_size: int
 ) -> Generator[tuple[dict[str, Tensor], Tensor, Tensor], None, None]:
     """Yield what to call the model with, and each row's index and last position; padded behind, where it is unseen."""
+    if batch_size < 1:
+        raise ValueError(f"got batch_size={batch_size}; expected at least 1 row a forward pass")
     device = next(model.parameters()).device
     for start in range(0, len(rows), batch_size):
         part = rows[start : start + batch_size]
