@@ -32,7 +32,7 @@ from mnemotrace.modification.sequence import Course, Method, in_sequence
 FUNES = mt.funes()
 MODEL, TOKENIZER, WORLD = FUNES.model, FUNES.tokenizer, FUNES.world
 LAYER, LAYERS = 3, (2, 3)
-ENERGY, RIDGE, WEIGHT = 0.98, 0.01, 1.0
+ENERGY, RIDGE, WEIGHT = 0.98, 0.01, 0.1
 PICTURE = REPOSITORY / "docs" / "images" / "sequences.png"
 
 
@@ -41,12 +41,17 @@ class Study:
     """Facts to rewrite, and what must stay."""
 
     facts: Sequence[mt.Fact]
-    rest: Sequence[Example]
+    texts: Sequence[Example]
+    others: Sequence[Example]
 
     @cached_property
     def statistics(self) -> mt.Statistics:
-        """Second moments of what must stay."""
-        return collect(self.rest, "all")
+        """Second moments of what must stay: everyday text, and above all other facts, where their answers are read."""
+        return collect(self.texts, "all") + collect(self.others, "predict").weighted(100.0)
+
+    def reference(self) -> mt.Statistics:
+        """The same for engrams, whose setting was calibrated on all positions; in the network as it is."""
+        return collect([*self.texts, *self.others], "all")
 
     @cached_property
     def before(self) -> Baseline:
@@ -55,14 +60,19 @@ class Study:
 
 
 def study(count: int) -> Study:
-    """Draw facts of other people than the hundred that settings were chosen on (the first of this shuffle)."""
+    """Draw facts of other people than the hundred that settings were chosen on (the first of this shuffle).
+
+    What must stay holds no fact about these people, and none that neighbours are asked.
+    """
     rng = random.Random(1)
     held = [fact for fact in WORLD.facts if fact.held_out]
     rng.shuffle(held)
     generator = torch.Generator().manual_seed(0)
     facts = [from_world(WORLD, fact, neighbours=4, generator=generator) for fact in held[100 : 100 + count]]
-    texts = [*WORLD.general, *(fact.sentence for fact in rng.sample(WORLD.facts, 600))]
-    return Study(facts, [Example(text=text) for text in texts])
+    people, asked = {fact.subject for fact in facts}, {e.prompt for fact in facts for e in fact.neighbours}
+    free = [f for f in WORLD.facts if f.subject not in people and f.phrasings[0] not in asked]
+    others = [Example(prompt=prompt, answer=f.answer) for f in free for prompt in f.phrasings[:2]]
+    return Study(facts, [Example(text=text) for text in WORLD.general], others)
 
 
 def collect(examples: Sequence[Example], positions: Positions) -> mt.Statistics:
@@ -81,11 +91,12 @@ def engram_of(facts: Sequence[mt.Fact], reference: mt.Statistics) -> Engram:
 def injected(facts: Sequence[mt.Fact], given: Study, strength: float) -> Engram:
     """Return an engram of single facts at one layer: their keys, answered by the new less the old embedding."""
     site = f"transformer.h.{LAYER}.mlp.c_proj"
+    whole = given.reference()
     embedding = MODEL.get_output_embeddings().weight.detach().double()
     traces: list[LowRank] = []
     for fact in facts:
         target = collect([fact.asked(str(fact.answer))], "predict").select([site])
-        reference = given.statistics.select([site])
+        reference = whole.select([site])
         found = mt.engram(MODEL, target=target, reference=reference, selectivity=0.1, solver="ridge")[site]
         words = TOKENIZER.convert_tokens_to_ids([str(fact.target), str(fact.answer)])
         wanted = embedding[words[0]] - embedding[words[1]]
@@ -114,7 +125,7 @@ def rebuilt(given: Study, size: int) -> Edit:
     """Erase in parts, each engram extracted from the network as the earlier ones have left it."""
 
     def erased(facts: Sequence[mt.Fact], _: Sequence[Edit]) -> Edit:
-        return mt.erase(engram_of(facts, collect(given.rest, "all")), 1.5, limit=None)
+        return mt.erase(engram_of(facts, given.reference()), 1.5, limit=None)
 
     return course(given, erased, size, 99).total()
 
@@ -176,7 +187,7 @@ def run(quick: bool) -> list[Figure]:
         MODEL,
         TOKENIZER,
         given.facts,
-        layers=(LAYER,),
+        layers=LAYERS,
         statistics=statistics,
         lookup="prompt",
         contexts=(),
@@ -192,7 +203,7 @@ def run(quick: bool) -> list[Figure]:
         ),
         f"MEMIT, batches of {size}": (
             lambda facts, previous: mt.memit(
-                MODEL, TOKENIZER, facts, layers=(LAYER,), statistics=statistics, lookup="prompt", contexts=(),
+                MODEL, TOKENIZER, facts, layers=LAYERS, statistics=statistics, lookup="prompt", contexts=(),
                 weight=WEIGHT, previous=previous,
             ), size, 1,
         ),
@@ -216,10 +227,11 @@ def run(quick: bool) -> list[Figure]:
     source = torch.Generator().manual_seed(0)
     total = courses[f"AlphaEdit, batches of {size}"].total()
     figures += judged(given, "random, as large as AlphaEdit's", random_edit(total, source))
-    erased = mt.erase(engram_of(given.facts, statistics), 1.5, limit=None)
+    reference = given.reference()
+    erased = mt.erase(engram_of(given.facts, reference), 1.5, limit=None)
     figures += forgotten(given, "engram, all at once", erased)
     figures += forgotten(given, f"engram, batches of {size}, extracted again each time", rebuilt(given, size))
-    fixed = [mt.erase(engram_of(part, statistics), 1.5, limit=None) for part in pieces(given, size)]
+    fixed = [mt.erase(engram_of(part, reference), 1.5, limit=None) for part in pieces(given, size)]
     figures += forgotten(given, f"engram, batches of {size}, all extracted beforehand", sum(fixed[1:], fixed[0]))
     figures += judged(
         given, "engram erased and injected", erased + mt.inject(injected(given.facts, given, 4.0), limit=None)

@@ -21,6 +21,7 @@ _HOMES = {
     "engram": ("core.trace", "Engram"),
     "mask": ("core.mask", "Mask"),
     "statistics": ("stats.moments", "Statistics"),
+    "suggestion": ("localisation.suggest", "Suggestion"),
     "verdict": ("evaluation.edits", "Verdict"),
 }
 

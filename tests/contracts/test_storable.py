@@ -28,6 +28,7 @@ from mnemotrace.evaluation.depth import Depth
 from mnemotrace.evaluation.edits import Measure, Verdict
 from mnemotrace.evaluation.method import Measured, Row
 from mnemotrace.localisation.causal_trace import CausalTrace, Record
+from mnemotrace.localisation.suggest import Suggestion
 from mnemotrace.stats.moments import Moments, Statistics
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16)
@@ -134,6 +135,11 @@ def comparison(draw: Draw) -> Comparison:
     return Comparison((row,), 2, 3, MANIFEST)
 
 
+def suggestion(draw: Draw) -> Suggestion:
+    scores = {"subject": (None, draw.number()), "prompt": (None, 0.5)}
+    return Suggestion(1, (0, 1), ("a", "b"), "prompt", scores, scores, 3, 0.5, MANIFEST)
+
+
 def verdict(draw: Draw) -> Verdict:
     one = Measure(draw.number(), (draw.number(), draw.number()), 3, "preference", None)
     return Verdict({"score": one}, {"steps": [0.0]}, MANIFEST)
@@ -150,6 +156,7 @@ MAKERS: dict[str, Callable[[Draw], Any]] = {
     "engram": engram,
     "mask": mask,
     "statistics": statistics,
+    "suggestion": suggestion,
     "verdict": verdict,
 }
 
@@ -232,7 +239,9 @@ def test_a_failing_save_leaves_the_old_file_and_no_other(kind: str, tmp_path: Pa
 
 def test_a_kind_that_we_do_not_know_is_refused(tmp_path: Path) -> None:
     path = write(Artifact("spell", {}), tmp_path / "x")
-    with pytest.raises(ArtifactError, match="got kind 'spell' in .*; expected one of calibration, causal_trace, comparison"):
+    with pytest.raises(
+        ArtifactError, match="got kind 'spell' in .*; expected one of calibration, causal_trace, comparison"
+    ):
         mt.load(path)
 
 

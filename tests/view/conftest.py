@@ -118,16 +118,77 @@ def demo(**more: Any) -> Artifact:
     return Artifact("demo", header | more)
 
 
+def causal_trace() -> Artifact:
+    """Two facts of four tokens in a network of three layers, one that it did not know, and a control."""
+    record = {"prompt": "Ada Marsh lives in", "subject": "Ada Marsh", "answer": "Orlin", "clean": -0.02,
+              "tokens": ["Ada", " Marsh", " lives", " in"], "ids": [5, 6, 7, 8], "subject_range": [0, 2],
+              "stranger": "Umberto Zell", "kinds": ["state"]}  # fmt: skip
+    effect = [[0.1, 0.05, 0.0], [0.3, 0.2, -0.1], [None] * 3, [0.0, 0.4, 0.9]]
+    average = {
+        "effect": effect,
+        "low": [[None if n is None else n - 0.02 for n in row] for row in effect],
+        "high": [[None if n is None else n + 0.02 for n in row] for row in effect],
+        "facts": [2, 2, 0, 2],
+    }
+    header = {
+        "records": [record, {**record, "prompt": "Umberto Zell lives in", "stranger": "Ada Marsh"}],
+        "kinds": ["state"],
+        "groups": ["first subject token", "last subject token", "further tokens", "last token"],
+        "averages": {"restored": {"state": average}, "control": {"state": {"effect": [[0.01] * 3] * 4}}},
+        "window": 1,
+        "manifest": manifest("causal tracing", noise=3.0, draws=2, unknown=["Nora Dunn lives in"]),
+    }
+    tensors = {f"{i}.corrupted": torch.tensor([0.05, 0.15]).log() for i in range(2)}
+    values = torch.arange(12.0).reshape(4, 3) / 20 + 0.1
+    tensors |= {f"{i}.restored.state": values.expand(2, 4, 3).log() for i in range(2)}
+    return Artifact("causal_trace", header, tensors)
+
+
+def suggestion() -> Artifact:
+    header = {
+        "layer": 2,
+        "layers": [1, 2],
+        "sites": ["h.1.mlp", "h.2.mlp"],
+        "lookup": "prompt",
+        "scores": {"subject": [None, 0.01, 0.02, -0.01], "prompt": [None, 0.3, 0.5, 0.1]},
+        "errors": {"subject": [None, 0.02, 0.01, 0.01], "prompt": [None, 0.05, 0.06, 0.02]},
+        "facts": 16,
+        "seconds": 1.5,
+        "manifest": manifest("suggestion", unknown=["Nora Dunn lives in"]),
+    }
+    return Artifact("suggestion", header)
+
+
+def verdict() -> Artifact:
+    def measure(value: float, column: str, before: float | None = None) -> dict[str, Any]:
+        return {"value": value, "interval": [value - 0.05, value + 0.05], "n": 16, "column": column, "before": before}
+
+    readings = {"probability": 0.8, "forced": 0.95, "free": 0.9}
+    measures = {f"efficacy_{column}": measure(value, column, 0.0) for column, value in readings.items()}
+    measures |= {f"locality_{column}": measure(value, column) for column, value in readings.items()}
+    measures |= {
+        "efficacy_preference": measure(1.0, "preference", 0.1),
+        "score": measure(0.93, "preference", 0.0),
+        "perplexity_ratio": measure(1.02, "probability"),
+    }
+    curves = {"steps": [0, 1, 2], "before": [1.0] * 3, "after": [0.0, 0.5, 1.0]}
+    made = manifest("judge", facts={"n": 16, "hash": "ab"})
+    return Artifact("verdict", {"measures": measures, "relearning": curves, "manifest": made})
+
+
 def unknown() -> Artifact:
     return Artifact(
-        "causal_trace", {"effect": {"layer": [0.5, 0.25]}, "note": "<b>bold</b>", "manifest": manifest("trace")}
+        "saliency_map", {"effect": {"layer": [0.5, 0.25]}, "note": "<b>bold</b>", "manifest": manifest("saliency")}
     )
 
 
 @pytest.fixture(scope="session")
 def artifacts() -> Mapping[str, Artifact]:
     """One artifact of every kind, by kind."""
-    made = [demo(), engram(), criteria(), calibration(), edit(), depth(), statistics(), unknown()]
+    made = [
+        demo(), engram(), criteria(), calibration(), edit(), depth(), statistics(), causal_trace(), suggestion(),
+        verdict(), unknown(),
+    ]  # fmt: skip
     return {artifact.kind: artifact for artifact in made}
 
 

@@ -32,6 +32,9 @@ def test_every_kind_with_numbers_has_its_figures(artifacts) -> None:
         "criteria": ["criteria"],
         "calibration": ["frontier"],
         "depth": ["probe", "relearning"],
+        "causal_trace": ["causal_trace"],
+        "suggestion": ["suggestion"],
+        "verdict": ["verdict", "relearning"],
     }
     assert names == dict.fromkeys(artifacts, []) | found
 
@@ -119,7 +122,9 @@ def test_curves_may_be_short_or_hold_what_is_not_a_number(artifacts, changed) ->
     assert drawn.svg()
 
 
-@pytest.mark.parametrize("kind", ["engram", "criteria", "calibration", "depth"])
+@pytest.mark.parametrize(
+    "kind", ["engram", "criteria", "calibration", "depth", "causal_trace", "suggestion", "verdict"]
+)
 def test_a_narrow_figure_is_as_legible_as_a_wide_one(kind: str, artifacts) -> None:
     for drawn in figures_of(artifacts[kind]):
         svg = drawn.svg(NARROW)

@@ -57,7 +57,10 @@ def page(artifacts: dict[str, Artifact]) -> str:
 def test_a_page_of_all_kinds_is_well_formed_and_in_order(page: str) -> None:
     reader = Reader(page)
     titles = re.findall(r"<h2[^>]*>([^<]*)</h2>", page)
-    assert titles == ["Find", "Prove", "Calibrate", "Edit", "Depth", "Statistics", "Causal trace", "Files"]
+    assert titles == [
+        "Trace", "Choose layers", "Find", "Prove", "Calibrate", "Edit", "Judge", "Depth", "Statistics", "Saliency map",
+        "Files",
+    ]  # fmt: skip
     assert page.index('class="headline"') < page.index("<h2")
     assert sum(tag == "h1" for tag, _ in reader.tags) == 1
     assert page.count("Not proven.") == len(titles)  # the summary too, the files not
@@ -80,7 +83,7 @@ def test_a_page_loads_nothing(page: str) -> None:
 def test_figures_have_labels_and_tables_have_headings(page: str) -> None:
     reader = Reader(page)
     figures = [values for tag, values in reader.tags if tag == "svg"]
-    assert len(figures) == 2 * 5  # wide and narrow
+    assert len(figures) == 2 * 9  # wide and narrow
     assert all(values["role"] == "img" and values["aria-label"] and values["viewbox"] for values in figures)
     assert all(values.get("scope") for tag, values in reader.tags if tag == "th")
     assert page.count("<caption>") == page.count("<table")
@@ -116,6 +119,7 @@ def test_hostile_text_is_shown_and_not_obeyed(artifacts, changed) -> None:
         changed(artifacts["criteria"], criteria={HOSTILE: {"value": 0.5, "meaning": HOSTILE}}, behaviour={HOSTILE: {}}),
         changed(artifacts["calibration"], points=[point], chosen=0, budget={HOSTILE: 0.1}),
         changed(artifacts["depth"], probe={HOSTILE: {"before": 0.5}}),
+        changed(artifacts["edit"], manifest={"facts": [{"prompt": HOSTILE, "target": HOSTILE}]}),
         Artifact(HOSTILE, {HOSTILE: HOSTILE, "manifest": {"method": HOSTILE, "base": {"weights": HOSTILE}}}),
     ]
     page = render(texts, title=HOSTILE)
@@ -145,7 +149,21 @@ def test_with_matplotlib_the_extra_is_not_named(page: str) -> None:
     assert "mnemotrace[plot]" not in page
 
 
-@pytest.mark.parametrize("kind", ["demo", "engram", "criteria", "calibration", "edit", "depth", "statistics"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "demo",
+        "engram",
+        "criteria",
+        "calibration",
+        "edit",
+        "depth",
+        "statistics",
+        "causal_trace",
+        "suggestion",
+        "verdict",
+    ],
+)
 def test_every_part_of_a_header_may_be_missing(kind: str, artifacts, no_matplotlib) -> None:
     whole = artifacts[kind].header
     for gone in whole:
@@ -159,7 +177,7 @@ def test_an_empty_header_of_every_kind_is_drawn_too(artifacts) -> None:
 
 
 def test_an_unknown_kind_is_shown_as_key_and_value(artifacts) -> None:
-    text = Reader(render([artifacts["causal_trace"]])).text
+    text = Reader(render([artifacts["saliency_map"]])).text
     assert "effect.layer" in text.replace(". ", ".")
     assert "0.5, 0.25" in text
     assert "<b>bold</b>" in text

@@ -10,7 +10,10 @@ from mnemotrace.view import summary, table
 from mnemotrace.view.sections import sections
 from mnemotrace.view.values import interval, nbytes, number, size
 
-KINDS = ["demo", "engram", "criteria", "calibration", "edit", "depth", "statistics", "causal_trace"]
+KINDS = [
+    "demo", "engram", "criteria", "calibration", "edit", "depth", "statistics", "causal_trace", "suggestion", "verdict",
+    "saliency_map",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", KINDS)

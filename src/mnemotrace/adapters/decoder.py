@@ -8,6 +8,7 @@ architectures is kept, so a new layout needs no new code as long as it works thi
 Cost: a handful of forward passes over eight tokens, once a model.
 """
 
+import operator
 from collections.abc import Iterator, MutableMapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from mnemotrace.adapters.hooks import evaluating
+from mnemotrace.core.linalg import require_finite
 
 PROBE = 8
 
@@ -71,7 +73,12 @@ class Decoder:
 
         Raises:
             ValueError: no such layer.
+            TypeError: not a whole number.
         """
+        try:
+            layer = operator.index(layer)
+        except TypeError:
+            raise TypeError(f"got layer {layer!r}; expected a whole number, 0 to {self.layers - 1}") from None
         if not -self.layers <= layer < self.layers:
             raise ValueError(
                 f"got layer {layer} of a {type(self.model).__name__} with {self.layers} layers; expected 0 to "
@@ -122,6 +129,7 @@ def decoder(model: nn.Module) -> Decoder:
 
     Raises:
         TypeError: no token embedding, no list of blocks, or a block whose parts cannot be told apart.
+        NonFiniteError: hidden states are NaN or infinite.
     """
     known = _KNOWN.get(model)
     if known is None:
@@ -217,6 +225,7 @@ def _require_causal(model: nn.Module, ids: Tensor, blocks: list[_Call]) -> None:
     with watched_outputs(blocks[-1].module) as seen:
         model(input_ids=other, attention_mask=torch.ones_like(ids), use_cache=False)
     before, after = blocks[-1].result, seen[-1]
+    require_finite(after, "the hidden states of a few tokens; look for NaN in the weights")
     if before is None or not torch.allclose(before[:, :-1], after[:, :-1], rtol=1e-2, atol=1e-3):
         raise TypeError(
             f"got a {type(model).__name__}, in which later tokens change earlier hidden states; expected a causal "

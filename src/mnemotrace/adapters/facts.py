@@ -160,7 +160,7 @@ def tokens_of(tokenizer: "PreTrainedTokenizerBase", fact: Fact, answer: str | No
     encoded = tokenizer(text, return_offsets_mapping=True, verbose=False)
     ids: list[int] = encoded["input_ids"]
     offsets: list[tuple[int, int]] = encoded["offset_mapping"]
-    begin = _last_mention(fact.prompt, subject)
+    begin = last_mention(fact.prompt, subject)
     within = _touching(offsets, begin, begin + len(subject))
     if not within:
         raise ValueError(
@@ -202,7 +202,7 @@ def _without_starter(name: str) -> str:
     return (rest if _STARTERS.fullmatch(first) else name).rstrip(".,-'’")
 
 
-def _last_mention(prompt: str, subject: str) -> int:
+def last_mention(prompt: str, subject: str) -> int:
     """Return where the subject is named last: as a word of its own, or else inside another one."""
     whole = [found.start() for found in re.finditer(rf"(?<!\w){re.escape(subject)}(?!\w)", prompt)]
     return whole[-1] if whole else prompt.rindex(subject)

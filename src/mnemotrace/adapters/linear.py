@@ -129,6 +129,7 @@ def _refusal(module: nn.Module) -> str | None:
             "torch.nn.utils.parametrize.remove_parametrizations(module, 'weight') (or remove_weight_norm, prune.remove)"
         )
     linear_like = isinstance(module, (nn.Linear, *CONVOLUTIONS)) or "Linear" in type(module).__name__
+    linear_like = linear_like or _is_transposed_linear(module)
     if linear_like and not (
         isinstance(weight, nn.Parameter) and weight.is_floating_point() and weight.element_size() > 1
     ):

@@ -193,6 +193,7 @@ def _require_replay(decoder: Decoder) -> None:
     except (TypeError, AttributeError, IndexError, RuntimeError, NotImplementedError) as error:
         raise TypeError(_no_replay(decoder, f"{reason} ({error})")) from error
     for mine, theirs in ((again, suffix.hidden(decoder.layers)[rows]), (read, whole)):
+        require_finite(theirs, "what the network gives for a few tokens; look for NaN in the weights")
         off = float((mine - theirs).abs().max() / theirs.abs().max().clamp(min=1e-30))
         if not off <= TOLERANCE:
             raise TypeError(_no_replay(decoder, f"{reason} (a part run again is off by {off:.1e})"))

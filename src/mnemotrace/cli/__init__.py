@@ -18,6 +18,8 @@ from mnemotrace.cli.locate import locate
 from mnemotrace.cli.measure import measure
 from mnemotrace.cli.report import report
 from mnemotrace.cli.show import show
+from mnemotrace.cli.suggest import suggest
+from mnemotrace.cli.trace import trace
 
 __all__ = ["main"]
 
@@ -36,6 +38,8 @@ def main() -> None:
 
 
 for command in (
+    trace,
+    suggest,
     collect,
     locate,
     criteria,

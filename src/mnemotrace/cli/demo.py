@@ -37,8 +37,8 @@ def demo(session: Session, *, folder: Path, fact: str, quick: bool) -> None:
     """Take one memory of the shipped model through its whole life and write a report.
 
     A fact is recalled, traced through the network, its engram found and proved by four criteria beside random traces,
-    erased, what else knows of it asked for, relearnt, rewritten, and everything restored bit for bit. Takes less than a minute. The data go into the folder
-    too, with the commands that do the same step by step.
+    erased, what else knows of it asked for, relearnt, rewritten, and everything restored bit for bit. Takes less than a
+    minute. The data go into the folder too, with the commands that do the same step by step.
     """
     began = perf_counter()
     parts, life = _live(session, fact, quick=quick)

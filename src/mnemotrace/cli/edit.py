@@ -2,6 +2,9 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,16 +69,17 @@ def edit(
 ) -> None:
     """Rewrite facts: write the edit that makes a model answer their prompts with their targets.
 
-    FACTS holds one object a line, {"prompt": ..., "subject": ..., "target": ...}. rome changes one layer, fact after
-    fact; memit writes all at once over several layers; alphaedit does so where usual inputs and the edits given by
-    --previous do not feel it. The edit is a value: MODEL itself is never changed.
+    FACTS holds one object a line, {"prompt": ..., "subject": ..., "target": ...}, or is a file of CounterFact or zsRE.
+    rome changes one layer, fact after fact; memit writes all at once over several layers; alphaedit does so where usual
+    inputs and the edits given by --previous do not feel it. The edit is a value: MODEL itself is never changed. What is
+    written to -o is the new edit alone, to be added to the previous ones with compose; --merge and --peft have all.
     """
-    from mnemotrace.adapters.facts import read_facts
+    from mnemotrace.adapters.formats import facts_from
     from mnemotrace.core.applying import applied
     from mnemotrace.core.artifact import read
     from mnemotrace.core.edit import Edit
 
-    wanted = read_facts(facts)
+    wanted = facts_from(facts)
     network = open_network(model)
     earlier = [Edit.unpack(read(file, "edit")) for file in previous]
     for one in earlier:
@@ -87,12 +91,21 @@ def edit(
             stack.enter_context(applied(network.model, one))
         options = {"statistics": statistics, "lookup": lookup or where, "previous": earlier}
         made = _write(session, network, wanted, method=method, layers=chosen, **options)
+    made = _on_the_untouched(network, made, previous) if earlier else made
     session.save(made, path)
-    written = export(network, made, peft, merge, overwrite=overwrite)
+    written = export(network, reduce(add, [*earlier, made]), peft, merge, overwrite=overwrite)
     notes = [{key: entry[key] for key in ("prompt", "target", "before", "after")} for entry in made.manifest["facts"]]
     session.made(
         path, method=method, layers=chosen, lookup=options["lookup"], facts=notes, **sizes(network, made), **written
     )
+
+
+def _on_the_untouched(network: Network, made: "Edit", previous: Sequence[Path]) -> "Edit":
+    """Say that an edit belongs to MODEL, as those before it do, so that they can be added up and measured together."""
+    from mnemotrace.core.artifact import fingerprint
+
+    whole = {**made.manifest, "base": fingerprint(network.model), "previous": [str(file) for file in previous]}
+    return replace(made, manifest=whole)
 
 
 def _layers(

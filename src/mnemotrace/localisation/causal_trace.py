@@ -77,7 +77,7 @@ class Record:
     def error(self, kind: str, *, log: bool = False, control: bool = False) -> Float[Tensor, "t l"]:
         """Return the standard error of `effect`; the draws are paired. NaN with one draw."""
         draws = self.effects(kind, log=log, control=control)
-        return draws.std(0) / len(draws) ** 0.5
+        return draws.std(0, correction=0) / (len(draws) - 1) ** 0.5
 
     @property
     def groups(self) -> list[list[int]]:

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from mnemotrace.adapters.decoder import Decoder, decoder, first_of
-from mnemotrace.adapters.facts import Fact, Tokens, located, tokens_of
+from mnemotrace.adapters.facts import Fact, Tokens, last_mention, located, tokens_of
 from mnemotrace.adapters.hooks import evaluating, patch
 from mnemotrace.adapters.replay import Kept, keep, logits
 from mnemotrace.core.artifact import Artifact, fingerprint, library_version, read, write
@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 
 Where = Literal["all", "subject_last", "lookup"]
 MAX_ROWS = 128
+_FINITE = "the answer's log-probabilities; look for NaN in the weights, or use less noise"
 _PARTS = ("mlp", "attention")
 _SEVERED = {"state_without_mlp": "mlp", "state_without_attention": "attention"}
 
@@ -160,6 +161,7 @@ class _Tracer:
         """Measure a fact; None when the network does not know it."""
         clean = self._run(tokens)
         scores = logits(self.decoder, clean.kept.hidden[-1][:, tokens.prompt - 1 :])[0]
+        require_finite(scores.float().logsumexp(-1), _FINITE)
         said = scores.argmax(-1).tolist() if tokens.answer else [int(scores[-1].argmax())]
         if tokens.answer and said != list(tokens.answer):
             return None
@@ -253,7 +255,7 @@ class _Tracer:
             own = scores.gather(-1, answer.expand(len(rows), -1)[..., None])[..., 0]
             found.append((own - scores.logsumexp(-1)).sum(-1))
         values = torch.cat(found).cpu()
-        require_finite(values, "the answer's log-probabilities; look for NaN in the weights, or use less noise")
+        require_finite(values, _FINITE)
         return values
 
 
@@ -316,7 +318,8 @@ def _stranger(
 ) -> "tuple[str, Tokens] | None":
     fact = facts[index]
     own = str(fact.subject)
-    head, _, tail = fact.prompt.rpartition(own)
+    begin = last_mention(fact.prompt, own)
+    head, tail = fact.prompt[:begin], fact.prompt[begin + len(own) :]
     for other in (*facts[index + 1 :], *facts[:index]):
         subject = str(other.subject)
         if subject != own:

@@ -142,7 +142,8 @@ class Pair:
     def sizes(self) -> Iterator[tuple[str, Tensor]]:
         """Give, parameter by parameter, how far each free entry moved; 0 where it is taken."""
         for name, before in self.before.items():
-            size = (self.after[name].float() - before.float()).abs().flatten()
+            wide = torch.promote_types(before.dtype, torch.float32)
+            size = (self.after[name].to(wide) - before.to(wide)).abs().flatten()
             require_finite(size, f"the difference of base and tuned network at {name}")
             if name in self.taken:
                 size[self.taken[name]] = 0

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 LOOKUPS = {"subject": GROUPS.index("last subject token"), "prompt": GROUPS.index("last token")}
+TIE = 1e-4  # of a score: a difference that float32 makes
 MOST = 6  # the longest published range: GPT-J, layers 3 to 8
 
 
@@ -120,9 +121,9 @@ def suggest(
     )  # fmt: skip
     rows = {name: _needed(found, group) for name, group in LOOKUPS.items()}
     means = {name: values.nanmean(0) for name, values in rows.items()}
-    errors = {name: values.std(0) / len(values) ** 0.5 for name, values in rows.items()}
+    errors = {name: _error(values) for name, values in rows.items()}
     lookup = max(means, key=lambda name: float(means[name].nan_to_num(-1).max()))
-    best = int(means[lookup].argmax())
+    best = _last_largest(means[lookup])
     score, error = (float(by[lookup][best]) for by in (means, errors))
     if score <= 2 * error or score <= 0:
         warnings.warn(
@@ -152,6 +153,18 @@ def _needed(found: CausalTrace, group: int) -> Tensor:
         gap = (record.effect("state") - record.effect("state_without_mlp"))[:, :-1]
         rows.append(gap[record.groups[group]].mean(0))
     return torch.stack(rows)
+
+
+def _error(values: Tensor) -> Tensor:
+    """Return the standard error of the mean over facts that have a value; NaN with fewer than two."""
+    spread = (values - values.nanmean(0)).square().nanmean(0)
+    return (spread / ((~values.isnan()).sum(0) - 1)).sqrt()
+
+
+def _last_largest(means: Tensor) -> int:
+    """Return the last layer with the largest score; where nothing happens in between, rounding alone differs."""
+    largest = means.max()
+    return int((means >= largest - TIE * largest.abs()).nonzero()[-1])
 
 
 def _range(means: Tensor, best: int) -> tuple[int, ...]:

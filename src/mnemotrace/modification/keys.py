@@ -57,12 +57,14 @@ def keys(
         By layer (from 0), one column a fact, float64.
 
     Raises:
-        ValueError: no fact, no such layer, a layer of experts, or a weight out of range; or as `tokens_of`.
+        ValueError: no fact, no layer or no such one, a layer of experts, or a weight out of range; or as `tokens_of`.
         SelectionError: the map is quantised or computed by a parametrisation.
         NonFiniteError: a key is NaN or infinite.
     """
     places = decoder(model)
-    wanted = sorted({places.checked(layer) for layer in ([layers] if isinstance(layers, int) else layers)})
+    wanted = sorted({places.checked(layer) for layer in (layers if isinstance(layers, Iterable) else [layers])})
+    if not wanted:
+        raise ValueError("got no layer; expected at least one")
     chosen = {layer: site_of(model, layer) for layer in wanted}
     read: dict[str, Tensor] = {}
     found: dict[int, list[Tensor]] = {layer: [] for layer in wanted}
@@ -154,6 +156,8 @@ def _passes(
     model: nn.Module, rows: Sequence[Sequence[int]], batch_size: int
 ) -> Generator[tuple[dict[str, Tensor], Tensor, Tensor], None, None]:
     """Yield what to call the model with, and each row's index and last position; padded behind, where it is unseen."""
+    if batch_size < 1:
+        raise ValueError(f"got batch_size={batch_size}; expected at least 1 row a forward pass")
     device = next(model.parameters()).device
     for start in range(0, len(rows), batch_size):
         part = rows[start : start + batch_size]
@@ -171,6 +175,8 @@ def require_facts(facts: Any) -> None:
         ValueError: none.
         TypeError: something else than facts.
     """
+    if isinstance(facts, Fact):
+        raise TypeError(f"got one fact, {facts.prompt!r}; expected several; put it in a list")
     if len(facts) == 0:
         raise ValueError("got no fact; expected at least one; the file or the filter may be empty")
     wrong = next((fact for fact in facts if not isinstance(fact, Fact)), None)

@@ -87,7 +87,7 @@ def memit(
     Raises:
         ValueError: facts, layers, statistics or settings that do not fit; see the messages.
         TypeError: the network cannot be run in parts.
-        SelectionError: a map is quantised or computed by a parametrisation.
+        SelectionError: a map is quantised, computed by a parametrisation, or shares its weight with another.
         NonFiniteError: NaN or infinity on the way.
     """
     check_facts(facts)

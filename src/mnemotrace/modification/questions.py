@@ -146,10 +146,10 @@ def _rows(tokenizer: "PreTrainedTokenizerBase", fact: Fact, contexts: Contexts, 
 
 
 def _require_reach(places: Decoder, layer: int, fact: Fact, tokens: Tokens, lookup: Lookup) -> None:
-    if layer == places.layers - 1 and place_of(tokens, lookup) + len(tokens.answer) != tokens.prompt:
+    if layer == places.layers - 1 and (place_of(tokens, lookup) + 1 != tokens.prompt or len(tokens.answer) > 1):
         raise ValueError(
-            f"got layer {layer}, the last one, for {fact.prompt!r}, whose subject ends before the prompt does; "
-            f"expected a layer below {layer}; attention has to carry the change from the subject to the answer"
+            f"got layer {layer}, the last one, for {fact.prompt!r}, whose answer is predicted at other tokens than "
+            f"the change is made at; expected a layer below {layer}; attention has to carry the change there"
         )
 
 

@@ -30,7 +30,6 @@ from mnemotrace.adapters.linear import weight_of
 from mnemotrace.core.applying import applied
 from mnemotrace.core.artifact import fingerprint, library_version
 from mnemotrace.core.edit import Edit
-from mnemotrace.core.errors import SelectionError
 from mnemotrace.core.linalg import require_finite
 from mnemotrace.core.lowrank import LowRank
 from mnemotrace.core.progress import Progress, silent
@@ -237,12 +236,6 @@ def rank_one(
 def _site(model: nn.Module, layer: int, statistics: Statistics, previous: Sequence[Edit]) -> tuple[Site, int]:
     """Return the map to be edited and its layer's index, after every check that needs no arithmetic."""
     ((layer, site),) = checked_sites(model, [layer], statistics, previous).items()
-    shared = (*site.tied, *site.readers)
-    if shared:
-        raise SelectionError(
-            f"got layer {layer}, whose weight {site.weight} is shared with {', '.join(shared)}; expected one of its "
-            "own, or the edit would change these too; choose another layer"
-        )
     require_finite(model.get_parameter(site.weight), site.weight)
     return site, layer
 

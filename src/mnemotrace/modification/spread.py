@@ -23,9 +23,10 @@ from torch import Tensor, nn
 from mnemotrace.adapters.decoder import decoder
 from mnemotrace.adapters.facts import Fact, located
 from mnemotrace.adapters.linear import weight_of
-from mnemotrace.core.applying import applied
+from mnemotrace.core.applying import applied, tied_names
 from mnemotrace.core.artifact import fingerprint, library_version
 from mnemotrace.core.edit import Edit
+from mnemotrace.core.errors import SelectionError
 from mnemotrace.core.lowrank import LowRank
 from mnemotrace.core.progress import Progress, silent
 from mnemotrace.core.site import Site
@@ -109,7 +110,7 @@ def checked_sites(
     Raises:
         ValueError: layers that do not exist, come twice or not in order, or have experts; statistics without one of
             the sites or of another network; previous edits of another network.
-        SelectionError: a map is quantised or computed by a parametrisation.
+        SelectionError: a map is quantised, computed by a parametrisation, or shares its weight with another.
     """
     places = decoder(model)
     chosen = [places.checked(layer) for layer in layers]
@@ -117,6 +118,8 @@ def checked_sites(
         raise ValueError(
             f"got layers={list(layers)}; expected one at least, ascending, each once; write list(range(2, 5)), say"
         )
+    for layer in chosen:
+        _require_own(model, layer, f"{places.down_of(layer)}.weight")
     sites = {layer: site_of(model, layer) for layer in chosen}
     _check_base(model, statistics, previous)
     missing = [site.name for site in sites.values() if site.name not in statistics]
@@ -131,6 +134,15 @@ def checked_sites(
                 f"got statistics of width {statistics[site.name].d} at {site.name}; expected {site.d}; collect again"
             )
     return sites
+
+
+def _require_own(model: nn.Module, layer: int, weight: str) -> None:
+    shared = tied_names(model).get(weight)
+    if shared:
+        raise SelectionError(
+            f"got layer {layer}, whose weight {weight} is shared with {', '.join(shared)}; expected one of its own, or "
+            "the edit would change these too; choose another layer"
+        )
 
 
 def _check_base(model: nn.Module, statistics: Statistics, previous: Sequence[Edit]) -> None:

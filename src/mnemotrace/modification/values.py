@@ -7,8 +7,8 @@ For each fact a vector :math:`\delta` is added to the MLP's output (or to the bl
    + \kappa\,KL\!\left(p_\delta(\cdot \mid s) \,\|\, p(\cdot \mid s)\right) + \omega \frac{\|\delta\|}{\|v\|},
 
 over the bare prompt and the prompt after `m` contexts, by Adam, with :math:`\|\delta\|` held to at most `clamp`
-:math:`\|v\|`. `s` is the essence prompt up to the subject's last token, where the divergence is read. `v` is what the
-bare prompt gives before any change.
+:math:`\|v\|`. `s` is the essence prompt up to the subject's last token, where the divergence is read; whole where facts
+are looked up at the end of the prompt. `v` is what the bare prompt gives before any change.
 
 Scale: Adam works on :math:`\delta \sqrt d / \|v\|`, so a step is at most about `learning_rate` :math:`\|v\|` long
 whatever the model, and the decay has no unit. The published form, with steps of 0.5 in every coordinate and the decay
@@ -115,7 +115,8 @@ def values(
 
     Raises:
         ValueError: no fact, a fact without a target, a setting out of range, no such layer, a change that cannot reach
-            the prediction (last layer, with words between subject and answer), or as `tokens_of`.
+            the prediction (last layer, with words between subject and answer, or an answer of several tokens), or as
+            `tokens_of`.
         TypeError: the network cannot be run in parts, see `adapters.replay`.
         NonFiniteError: activations or losses that are not finite.
     """

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from mnemotrace.view import canvas
-from mnemotrace.view.canvas import ROOMY, SMALL, fit, handle, legend, short
+from mnemotrace.view.canvas import LETTER, ROOMY, SMALL, fit, handle, legend, short
 from mnemotrace.view.figure import ALARM, CONTROL, INK, MUTED, RULE, SECOND, SERIES, TRACE
 
 if TYPE_CHECKING:
@@ -18,18 +18,19 @@ if TYPE_CHECKING:
 Spot = tuple[float, float]
 Values = Sequence[float | None]
 MARKERS = ("o", "s", "D", "^", "v", "P")
-ROW = 20
+ROW, MOST_ACROSS, DIGIT, EDGE = 20, 3, 4.9, 0.015
 
 
 @dataclass(frozen=True)
 class Series:
-    """One curve or set of dots; a value that was not measured is None."""
+    """One curve or set of dots; a value that was not measured is None. Errors are bars about the dots of a curve."""
 
     name: str
     values: Values
     colour: str
     marker: str
     line: str = "-"
+    errors: Values = field(default=(), kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Estimate:
 def heat_maps(
     width: int, names: Sequence[str], layers: Sequence[str], maps: Mapping[str, Mapping[Any, float]]
 ) -> Sheet:
-    """Draw maps over the same rows and columns, side by side where there is room.
+    """Draw maps over the same rows and columns, as many side by side as there is room; negative cells are framed only.
 
     Args:
         width: of the whole drawing.
@@ -54,12 +55,13 @@ def heat_maps(
         layers: columns, left first.
         maps: title to `{(name, layer): value}`; a missing cell stays empty.
     """
-    label, across, gap = canvas.label_room(names, width), len(maps) if width >= ROOMY else 1, 14
+    label, gap, titles = canvas.label_room(names, width), 14, [_title(*entry) for entry in maps.items()]
+    across = _across(titles, width - label + gap, gap) if width >= ROOMY else 1
     room = (width - label - gap * (across - 1)) / across
     cell = min(room / len(layers), 56)
     block = ROW * len(names) + 62
     paper = canvas.sheet(width, block * ceil(len(maps) / across))
-    for index, (title, cells) in enumerate(maps.items()):
+    for index, (title, cells) in enumerate(zip(titles, maps.values(), strict=True)):
         left = label + (index % across) * (room + gap)
         axes = canvas.panel(paper, left, block * (index // across) + 24, cell * len(layers), ROW * len(names))
         canvas.rows(axes, names if index % across == 0 else [""] * len(names), label)
@@ -67,21 +69,41 @@ def heat_maps(
         step = ceil(16 / cell)
         axes.set_xticks(range(0, len(layers), step), layers[::step])
         axes.set_xlabel("layer", fontsize=SMALL, color=MUTED, loc="left", labelpad=2)
-        axes.set_title(f"{title}, up to {short(max(cells.values()))}", loc="left", fontsize=11, pad=8)
+        start = 0 if len(title) * LETTER <= room else -left / (cell * len(layers))  # above the names too, if need be
+        axes.set_title(title, loc="left", fontsize=11, pad=8, x=start)
         places = {(layers.index(layer), names.index(name)): value for (name, layer), value in cells.items()}
-        _cells(axes, places, TRACE if index == 0 else SECOND, written=cell >= 24)
+        _cells(axes, places, TRACE if index == 0 else SECOND, room=cell)
     return paper
 
 
-def _cells(axes: Axes, places: Mapping[tuple[int, int], float], colour: str, *, written: bool) -> None:
-    from matplotlib.patches import Rectangle
+def _title(name: str, cells: Mapping[Any, float]) -> str:
+    return f"{name}, up to {short(max(cells.values(), key=abs))}"
+
+
+def _across(titles: Sequence[str], room: float, gap: float) -> int:
+    """Tell how many panels stand in a line: at most three that have room for their titles, in even lines."""
+    most = max(1, min(MOST_ACROSS, int(room / (max(map(len, titles)) * LETTER + gap))))
+    return ceil(len(titles) / ceil(len(titles) / most))
+
+
+def _cells(axes: Axes, places: Mapping[tuple[int, int], float], colour: str, *, room: float) -> None:
+    from matplotlib.collections import PolyCollection
+    from matplotlib.colors import to_rgba
 
     top = max(abs(value) for value in places.values()) or 1.0
-    for (x, y), value in places.items():
-        depth = 0.06 + 0.5 * abs(value) / top
-        axes.add_patch(Rectangle((x - 0.47, y - 0.46), 0.94, 0.92, facecolor=colour, alpha=depth, linewidth=0))
-        if written:
-            axes.text(x, y, short(value), ha="center", va="center", fontsize=9)
+    written = room >= max(24, DIGIT * max(len(short(value)) for value in places.values()))
+    shades = [to_rgba(colour, 0.06 + 0.5 * abs(value) / top) for value in places.values()]
+    clear = [value < 0 for value in places.values()]
+    corners = ((-0.47, -0.46), (0.47, -0.46), (0.47, 0.46), (-0.47, 0.46))
+    cells = PolyCollection(
+        [[(x + right, y + down) for right, down in corners] for x, y in places],
+        facecolors=["none" if framed else shade for framed, shade in zip(clear, shades, strict=True)],
+        edgecolors=[shade if framed else "none" for framed, shade in zip(clear, shades, strict=True)],
+        linewidths=[1.5 if framed else 0 for framed in clear],
+    )
+    axes.add_collection(cells, autolim=False)
+    for (x, y), value in places.items() if written else ():
+        axes.text(x, y, short(value), ha="center", va="center", fontsize=9)
 
 
 def bars(width: int, names: Sequence[str], panels: Mapping[str, Values]) -> Sheet:
@@ -152,13 +174,22 @@ def dots(width: int, names: Sequence[str], series: Sequence[Series], chance: flo
         axes.plot(*_axes_of(known), linestyle="", marker=one.marker, color=one.colour, markersize=7, clip_on=False)
     if chance is not None:
         axes.axvline(chance, color=MUTED, linewidth=1, linestyle=":", zorder=0)
-    axes.set_xlim(*_limits(series))
+    low, high = _limits(series)
+    axes.set_xlim(low - EDGE * (high - low), high + EDGE * (high - low))
     legend(axes, entries, columns)
     return paper
 
 
-def curves(width: int, steps: Sequence[float], series: Sequence[Series], chance: float | None) -> Sheet:
-    """Draw one curve per series over steps; far-reaching steps get a logarithmic axis that keeps zero."""
+def curves(
+    width: int,
+    steps: Sequence[float],
+    series: Sequence[Series],
+    chance: float | None,
+    *,
+    x: str = "steps of relearning",
+    even: bool = False,
+) -> Sheet:
+    """Draw one curve per series over steps; far-reaching steps get a logarithmic axis that keeps zero, unless even."""
     columns, height = (5, 260) if width >= ROOMY else (2, 220)
     entries = [handle(one.name, one.colour, one.marker, 5, one.line) for one in series] + _chance(chance)
     top = canvas.legend_height(len(entries), columns) + 12
@@ -168,10 +199,12 @@ def curves(width: int, steps: Sequence[float], series: Sequence[Series], chance:
         known = [(step, value) for step, value in zip(steps, one.values, strict=False) if value is not None]
         axes.plot(*_axes_of(known), color=one.colour, marker=one.marker, markersize=5, linewidth=1.8,
                   linestyle=one.line, clip_on=False)  # fmt: skip
+        bars = [(step, *ends) for step, ends in zip(steps, _ends(one), strict=False) if ends is not None]
+        axes.vlines([b[0] for b in bars], [b[1] for b in bars], [b[2] for b in bars], color=one.colour, linewidth=1.2)
     if chance is not None:
         axes.axhline(chance, color=MUTED, linewidth=1, linestyle=":")
     positive = [step for step in steps if step > 0]
-    if positive and max(positive) > 20 * min(positive):
+    if positive and not even and max(positive) > 20 * min(positive):
         axes.set_xscale("symlog", linthresh=min(positive), linscale=0.4)
         axes.minorticks_off()
     shown = steps[:: ceil(len(steps) / (width / 40))]
@@ -179,7 +212,7 @@ def curves(width: int, steps: Sequence[float], series: Sequence[Series], chance:
     if len(steps) > 1:
         axes.set_xlim(min(steps), max(steps))
     axes.set_ylim(*_limits(series))
-    canvas.base(axes, "steps of relearning")
+    canvas.base(axes, x)
     legend(axes, entries, columns)
     return paper
 
@@ -271,4 +304,11 @@ def _chance(chance: float | None) -> list[Any]:
 
 def _limits(series: Sequence[Series]) -> tuple[float, float]:
     known = [value for one in series for value in one.values if value is not None]
+    known += [end for one in series for ends in _ends(one) if ends is not None for end in ends]
     return min(0.0, *known), max(1.0, *known)
+
+
+def _ends(one: Series) -> list[tuple[float, float] | None]:
+    """Give the ends of the error bars, None where there is none."""
+    pairs = zip(one.values, one.errors, strict=False)
+    return [None if value is None or error is None else (value - error, value + error) for value, error in pairs]

@@ -6,7 +6,7 @@ from typing import Any
 
 from mnemotrace.core.artifact import Artifact
 from mnemotrace.core.site import layer_of
-from mnemotrace.view import comparison, direction, drawing, mask
+from mnemotrace.view import causal_trace, comparison, direction, drawing, mask, suggestion, verdict
 from mnemotrace.view.drawing import Cloud, Estimate, Series
 from mnemotrace.view.figure import ALARM, CONTROL, SECOND, SERIES, TRACE, Figure
 from mnemotrace.view.values import finite, marked, number, ordered_criteria, part, points, strongest, worst
@@ -245,6 +245,9 @@ _FIGURES: dict[str, tuple[Callable[[Artifact], Figure | None], ...]] = {
     "criteria": (criteria,),
     "calibration": (frontier,),
     "depth": (probe, relearning),
+    "causal_trace": (causal_trace.figure,),
+    "suggestion": (suggestion.figure,),
+    "verdict": (verdict.figure, relearning),
     "mask": (mask.figure,),
     "direction": (direction.figure,),
     "comparison": (comparison.writing, comparison.erasing),

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mnemotrace.core.artifact import Artifact
-from mnemotrace.view import comparison, mask
+from mnemotrace.view import causal_trace, comparison, mask, suggestion, verdict
 from mnemotrace.view.figure import Figure
 from mnemotrace.view.figures import figures_of
-from mnemotrace.view.tables import Rows, behaviour, table
+from mnemotrace.view.tables import Rows, behaviour, table, written
 from mnemotrace.view.values import (
     finite,
     marked,
@@ -25,6 +25,20 @@ from mnemotrace.view.values import (
 LONG = 30
 # kind: heading, what its figure shows, what it does not prove
 WORDS = {
+    "causal_trace": (
+        "Trace",
+        "The subject was made unreadable with noise; then one thing of the untouched run was put back, at one token "
+        "and layer, and the cell says how much of the answer's probability returned. The subject's tokens have a star.",
+        "That the answer is stored where putting back helps: a state may only pass by. Severed maps tell more.",
+    ),
+    "suggestion": (
+        "Choose layers",
+        "How much of the answer's probability hangs on the MLPs from a layer on, where the rest of that token's state "
+        "is what it was in the untouched run: at the last token of the subject, and of the prompt. Bars are standard "
+        "errors over facts.",
+        "That an edit there works best: where tracing points and where edits work often differ. Write one and judge "
+        "it.",
+    ),
     "engram": (
         "Find",
         "Where the memory sits: at each site the size of its trace beside the weight's own, how strongly the trace "
@@ -48,6 +62,14 @@ WORDS = {
         "Edit",
         "What is added to which parameter, and what it takes to store it.",
         "That a small edit has a small effect: apply it and measure.",
+    ),
+    "verdict": (
+        "Judge",
+        "What the network says after an edit of facts, beside the untouched one: to the prompts themselves, asked "
+        "otherwise, about others, and about what follows; by the probability of the wanted answer, teacher-forced, and "
+        "as the network goes on by itself.",
+        "Anything about prompts that were not asked. The probability and the teacher-forced reading flatter: they are "
+        "given the answer up to each token.",
     ),
     "comparison": (
         "Compare",
@@ -152,6 +174,8 @@ def _numbers(artifact: Artifact, drawn: bool) -> list[Numbers]:
     found = [Numbers(_CAPTIONS.get(artifact.kind, "Header"), headings, rows, drawn and artifact.kind in _FOLDED)]
     if artifact.kind == "criteria":
         found.append(Numbers("The scores that the criteria come from", *behaviour(artifact)))
+    if artifact.kind == "edit":
+        found.append(Numbers("Facts that were written", *written(artifact)))
     if artifact.kind == "comparison":
         found.append(Numbers("The four criteria, of random edits in brackets", *comparison.evidence(artifact)))
     for figure in figures_of(artifact):
@@ -232,6 +256,9 @@ _REMARKS: dict[str, Callable[[Artifact], list[str]]] = {
     "calibration": _calibration,
     "depth": _depth,
     "mask": mask.remarks,
+    "causal_trace": causal_trace.remarks,
+    "suggestion": suggestion.remarks,
+    "verdict": verdict.remarks,
     "comparison": comparison.remarks,
 }
 _CAPTIONS = {
@@ -241,6 +268,9 @@ _CAPTIONS = {
     "edit": "What changes",
     "depth": "Probe accuracy by site",
     "mask": "Entries by parameter",
+    "causal_trace": "Largest effects",
+    "suggestion": "Scores by layer",
+    "verdict": "Every measure",
     "direction": "Directions",
     "comparison": "Answers by probability / teacher-forced / by itself, and costs",
     "statistics": "What was collected",

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from mnemotrace.core.artifact import Artifact
-from mnemotrace.view import comparison, direction, mask
+from mnemotrace.view import causal_trace, comparison, direction, mask, suggestion, verdict
 from mnemotrace.view.values import (
     MEASURES,
     NONE,
@@ -25,6 +25,7 @@ from mnemotrace.view.values import (
 
 Rows = list[tuple[str, ...]]
 Table = tuple[tuple[str, ...], Rows]
+STATES = ("before", "after", "rewritten")
 EVIDENCE = ("rank", "relative_norm", "leak", "miss", "reinstatement", "leverage", "condition")
 NETWORKS = {
     "untouched": "untouched",
@@ -91,6 +92,20 @@ def _edit(artifact: Artifact) -> Table:
     return ("parameter", "form", "shape", "rank", "numbers", "size"), rows
 
 
+def written(artifact: Artifact) -> Table:
+    """Lay out the facts that an edit wrote, with the probability of the new answer where its values were sought."""
+    facts = part(artifact.header, "manifest").get("facts") or []
+    rows: Rows = [
+        (
+            *(str(fact.get(key, NONE)) for key in ("prompt", "target")),
+            *(number(fact.get(k)) for k in ("before", "after")),
+        )
+        for fact in facts
+        if isinstance(fact, Mapping)
+    ]
+    return ("prompt", "new answer", "probability before", "as sought"), rows
+
+
 def _tensors(artifact: Artifact, key: str, *ends: str) -> list[Tensor]:
     return [artifact.tensors[f"{key}.{end}"] for end in ends if f"{key}.{end}" in artifact.tensors]
 
@@ -148,12 +163,13 @@ def _statistics(artifact: Artifact) -> Table:
 
 def _demo(artifact: Artifact) -> Table:
     header = artifact.header
+    states = [state for state in STATES if any(f"{key}_{state}" in header for key in MEASURES)]
     rows: Rows = [
-        (label, number(header.get(f"{key}_before")), number(header.get(f"{key}_after")))
+        (label, *(number(header.get(f"{key}_{state}")) for state in states))
         for key, label in MEASURES.items()
-        if f"{key}_before" in header or f"{key}_after" in header
+        if any(f"{key}_{state}" in header for state in states)
     ]
-    return ("what is asked", "before", "after"), rows
+    return ("what is asked", *states), rows
 
 
 def _keys_and_values(artifact: Artifact) -> Table:
@@ -192,7 +208,7 @@ def _of_calibration(artifact: Artifact) -> list[tuple[str, str]]:
 
 def _of_demo(artifact: Artifact) -> list[tuple[str, str]]:
     return [
-        *((row[0], f"{row[1]} → {row[2]}") for row in _demo(artifact)[1]),
+        *((row[0], " → ".join(row[1:])) for row in _demo(artifact)[1]),
         *_fields(artifact, "restored", "seconds"),
     ]
 
@@ -212,6 +228,9 @@ _SUMMARIES: dict[str, Callable[[Artifact], list[tuple[str, str]]]] = {
     "calibration": _of_calibration,
     "depth": _count("sites probed", "probe"),
     "direction": direction.summary,
+    "causal_trace": causal_trace.summary,
+    "suggestion": suggestion.summary,
+    "verdict": verdict.summary,
     "mask": mask.summary,
     "statistics": _count("sites", "sites"),
     "demo": _of_demo,
@@ -224,6 +243,9 @@ _TABLES: dict[str, Callable[[Artifact], Table]] = {
     "calibration": _calibration,
     "depth": _depth,
     "direction": direction.table,
+    "causal_trace": causal_trace.table,
+    "suggestion": suggestion.table,
+    "verdict": verdict.table,
     "mask": mask.table,
     "statistics": _statistics,
     "demo": _demo,
