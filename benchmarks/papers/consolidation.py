@@ -4,6 +4,10 @@ The world is linear: three hidden causes in sixteen features, so that the best p
 cortex is an MLP of 192. "Once" shows each episode once, one a step; "replay" draws them for so many steps of 128. Where
 a regime is cheap, several draws of episodes and first weights are averaged. Beside everything: the hippocampus alone,
 an exact lookup, and the chance level of being taken for memorised.
+
+Width, learning rate and noise range were chosen, out of three settings, on the index at N=4 in other worlds. D5 is
+missed: whoever knows how core features go together, and of each other feature only its size, would have a ratio of 0.62
+from whole noisy cues (0.34 of a feature against 0.56). In squared errors the ratio is far below one half.
 """
 
 import warnings
@@ -257,7 +261,8 @@ def masked(quick: bool) -> list[Figure]:
     figures: list[Figure] = []
     for name in ("core only", "all"):
         ratios: list[float] = []
-        for seed in range(1 if quick else 3):
+        squares: list[float] = []
+        for seed in range(1 if quick else 8):
             world = World.drawn(seed)
             episodes, core = world.live(16), torch.arange(D) < D // 2
             cortex = consolidate(
@@ -275,13 +280,13 @@ def masked(quick: bool) -> list[Figure]:
             with torch.no_grad():
                 miss = (cortex(cues, SIGMA) - many).square().mean(0)
             # features of a random world differ in size
-            miss = (miss / (SCALE**2 * world.frame.square().sum(1))).sqrt()
-            ratios.append(float(miss[core].mean() / miss[~core].mean()))
+            miss = miss / (SCALE**2 * world.frame.square().sum(1))
+            ratios.append(float(miss[core].sqrt().mean() / miss[~core].sqrt().mean()))
+            squares.append(float(miss[core].mean() / miss[~core].mean()))
         gate = "<= 0.5" if name == "core only" else ""
         note = ", ".join(f"{r:.3g}" for r in ratios)
-        figures.append(
-            Figure(f"replay of {name}: recall error of core over that of the rest", fmean(ratios), gate, note)
-        )
+        what = f"replay of {name}: recall error of core over that of the rest"
+        figures += [Figure(what, fmean(ratios), gate, note), Figure(f"{what}, squared errors", fmean(squares))]
     return figures
 
 

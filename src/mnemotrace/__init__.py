@@ -22,11 +22,16 @@ if TYPE_CHECKING:
     from mnemotrace.files import load, save
     from mnemotrace.forgetting.concept import leace
     from mnemotrace.forgetting.erase import erase, inject, null
+    from mnemotrace.formation.replay import consolidate
     from mnemotrace.localisation.causal_tracing import trace
     from mnemotrace.localisation.engram import engram
     from mnemotrace.localisation.grafting import graft
     from mnemotrace.localisation.reference import factor
     from mnemotrace.localisation.suggest import suggest
+    from mnemotrace.memories.dense import DenseMemory
+    from mnemotrace.memories.diffusion import DiffusionMemory
+    from mnemotrace.memories.hopfield import Hopfield
+    from mnemotrace.memories.modern import ModernHopfield
     from mnemotrace.modification.alphaedit import alphaedit
     from mnemotrace.modification.export import merge
     from mnemotrace.modification.memit import memit
@@ -35,15 +40,20 @@ if TYPE_CHECKING:
     from mnemotrace.modification.transplant import transplant
     from mnemotrace.organisms.digits import digits
     from mnemotrace.organisms.funes import funes
+    from mnemotrace.retrieval.dynamics import recall
     from mnemotrace.stats.collect import collect
     from mnemotrace.stats.moments import Moments, Statistics
 
 _HOMES = {
+    "DenseMemory": "memories.dense",
+    "DiffusionMemory": "memories.diffusion",
     "Direction": "core.direction",
     "Edit": "core.edit",
     "Engram": "core.trace",
     "Fact": "adapters.facts",
+    "Hopfield": "memories.hopfield",
     "Mask": "core.mask",
+    "ModernHopfield": "memories.modern",
     "Moments": "stats.moments",
     "Site": "core.site",
     "Statistics": "stats.moments",
@@ -54,6 +64,7 @@ _HOMES = {
     "calibrate": "evaluation.calibration",
     "collect": "stats.collect",
     "compare": "evaluation.comparison",
+    "consolidate": "formation.replay",
     "criteria": "evaluation.criteria",
     "depth": "evaluation.depth",
     "digits": "organisms.digits",
@@ -68,6 +79,7 @@ _HOMES = {
     "memit": "modification.memit",
     "merge": "modification.export",
     "null": "forgetting.erase",
+    "recall": "retrieval.dynamics",
     "rome": "modification.rome",
     "save": "files",
     "sites": "adapters.linear",
@@ -78,11 +90,15 @@ _HOMES = {
 }
 
 __all__ = [
+    "DenseMemory",
+    "DiffusionMemory",
     "Direction",
     "Edit",
     "Engram",
     "Fact",
+    "Hopfield",
     "Mask",
+    "ModernHopfield",
     "Moments",
     "Site",
     "Statistics",
@@ -93,6 +109,7 @@ __all__ = [
     "calibrate",
     "collect",
     "compare",
+    "consolidate",
     "criteria",
     "depth",
     "digits",
@@ -107,6 +124,7 @@ __all__ = [
     "memit",
     "merge",
     "null",
+    "recall",
     "rome",
     "save",
     "sites",

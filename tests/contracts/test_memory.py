@@ -15,6 +15,7 @@ from mnemotrace.core.artifact import read, write
 from mnemotrace.core.errors import NonFiniteError
 from mnemotrace.core.memory import Memory
 from mnemotrace.memories.dense import DenseMemory
+from mnemotrace.memories.diffusion import DiffusionMemory
 from mnemotrace.memories.hopfield import Hopfield
 from mnemotrace.memories.modern import ModernHopfield
 from mnemotrace.retrieval.dynamics import recall
@@ -82,6 +83,10 @@ MEMORIES: dict[str, Line] = {
         gradient=lambda memory, x: x - memory.sweep(x),
     ),
     "modern, automatic": Line(lambda draw: ModernHopfield(draw.normal(9, D))),
+    "diffusion": Line(
+        lambda draw: DiffusionMemory(draw.normal(9, D), sigma=0.7, weights=draw.weights(9)),
+        gradient=lambda memory, x: x - memory.sweep(x),
+    ),
     "dense, exp": binary(lambda draw: DenseMemory(draw.signs(9), separation="exp", weights=draw.weights(9))),
 }
 

@@ -19,16 +19,29 @@ from mnemotrace.core.edit import Dense, Edit, Sparse
 from mnemotrace.core.errors import ArtifactError
 from mnemotrace.core.lowrank import LowRank
 from mnemotrace.core.mask import Mask
+from mnemotrace.core.memory import Recall
 from mnemotrace.core.site import Site
 from mnemotrace.core.trace import Engram
 from mnemotrace.evaluation.calibration import Calibration, Point
+from mnemotrace.evaluation.capacity import Capacity, Rate, Stored
+from mnemotrace.evaluation.census import Census
 from mnemotrace.evaluation.comparison import Comparison
 from mnemotrace.evaluation.criteria import Criteria, Criterion
 from mnemotrace.evaluation.depth import Depth
 from mnemotrace.evaluation.edits import Measure, Verdict
 from mnemotrace.evaluation.method import Measured, Row
+from mnemotrace.formation.replay import Consolidation
 from mnemotrace.localisation.causal_trace import CausalTrace, Record
 from mnemotrace.localisation.suggest import Suggestion
+from mnemotrace.memories.core_memory import Core
+from mnemotrace.memories.denoiser import TrainedDenoiser
+from mnemotrace.memories.extended import Affine
+from mnemotrace.memories.extended import Point as PointMemory
+from mnemotrace.memories.gaussian import GaussianMixture
+from mnemotrace.memories.mixture import Mixture
+from mnemotrace.memories.patterns import Patterns
+from mnemotrace.memories.shapes import Samples, Sphere
+from mnemotrace.retrieval.reconstruction import Reconstruction
 from mnemotrace.stats.moments import Moments, Statistics
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16)
@@ -145,7 +158,78 @@ def verdict(draw: Draw) -> Verdict:
     return Verdict({"score": one}, {"steps": [0.0]}, MANIFEST)
 
 
+def store(draw: Draw) -> Patterns:
+    n = 2 + draw.below(4)
+    made = Patterns(draw.normal(n, 3).double(), weights=draw.normal(n).double().exp())
+    made.remove(made.add(draw.normal(3).double()) if draw.below(2) else 0)  # handles that are no row numbers
+    return made
+
+
+def binary(draw: Draw) -> torch.Tensor:
+    return draw.normal(3, 5).double().sign() + 0.0
+
+
+def gaussians(draw: Draw) -> GaussianMixture:
+    roots = draw.normal(2, 3, 3).double()
+    return GaussianMixture(draw.normal(2, 3).double(), roots @ roots.mT, weights=draw.normal(2).double().exp())
+
+
+def denoiser(draw: Draw) -> TrainedDenoiser:
+    return TrainedDenoiser(3, widths=(4,), spread=1.5, generator=draw.generator)
+
+
+def consolidation(draw: Draw) -> Consolidation:
+    n = 1 + draw.below(4)
+    history = {"steps": [1.0], "entropy": [draw.number()], "effective": [1.0], "losses": [0.5]}
+    chances = torch.full((n,), 1 / n)
+    return Consolidation(denoiser(draw), Patterns(draw.normal(n, 3).double()), torch.ones(n).long(), chances, history)
+
+
+def recalled(draw: Draw) -> Recall:
+    b, one = 1 + draw.below(3), torch.ones
+    state, extra = draw.normal(b, 2), draw.normal(b, 4) if draw.below(2) else None
+    return Recall(state, draw.normal(b), one(b).long(), one(b).bool(), 0 * one(b).long(), extra, None, 3, {"seed": 1})
+
+
+def reconstruction(draw: Draw) -> Reconstruction:
+    flags = torch.tensor([[True, False]])
+    chances = draw.normal(1, 2) if draw.below(2) else None
+    return Reconstruction(
+        draw.normal(1, 3, 2), torch.zeros(1, 3).long(), chances, flags.expand(2, 2).clone(), flags, {}
+    )
+
+
+def rate(draw: Draw) -> Rate:
+    return Rate(draw.number(), 0.0, 1.0)
+
+
+def capacity(draw: Draw) -> Capacity:
+    return Capacity(2, (Stored(1, 3, rate(draw), rate(draw), 0.5, draw.number(), 1.0),), {"seed": 0})
+
+
+def census(draw: Draw) -> Census:
+    return Census(rate(draw), rate(draw), rate(draw), rate(draw) if draw.below(2) else None, 7)
+
+
 MAKERS: dict[str, Callable[[Draw], Any]] = {
+    "affine": lambda draw: Affine(draw.normal(3).double(), draw.normal(2, 3).double(), scale=1.5),
+    "capacity": capacity,
+    "census": census,
+    "consolidation": consolidation,
+    "core": lambda draw: Core(torch.tensor([True, False, True]), draw.normal(2).double(), gaussians(draw)),
+    "denoiser": denoiser,
+    "dense_memory": lambda draw: mt.DenseMemory(binary(draw), degree=2 + draw.below(3)),
+    "diffusion_memory": lambda draw: mt.DiffusionMemory(store(draw), sigma=0.5),
+    "gaussian_mixture": gaussians,
+    "hopfield": lambda draw: mt.Hopfield(binary(draw), rule=("hebb", "storkey")[draw.below(2)]),
+    "mixture": lambda draw: Mixture([PointMemory(draw.normal(3).double()), gaussians(draw)]),
+    "modern_hopfield": lambda draw: mt.ModernHopfield(store(draw), beta=("auto", 2.0)[draw.below(2)]),
+    "patterns": store,
+    "point": lambda draw: PointMemory(draw.normal(3).double()),
+    "recall": recalled,
+    "reconstruction": reconstruction,
+    "samples": lambda draw: Samples(draw.normal(4, 3).double(), weights=draw.normal(4).double().exp()),
+    "sphere": lambda draw: Sphere(draw.normal(3).double(), radius=1.5),
     "calibration": calibration,
     "causal_trace": causal_trace,
     "comparison": comparison,
@@ -240,13 +324,13 @@ def test_a_failing_save_leaves_the_old_file_and_no_other(kind: str, tmp_path: Pa
 def test_a_kind_that_we_do_not_know_is_refused(tmp_path: Path) -> None:
     path = write(Artifact("spell", {}), tmp_path / "x")
     with pytest.raises(
-        ArtifactError, match="got kind 'spell' in .*; expected one of calibration, causal_trace, comparison"
+        ArtifactError, match="got kind 'spell' in .*; expected one of affine, calibration, capacity, causal_trace"
     ):
         mt.load(path)
 
 
 @pytest.mark.parametrize("thing", [3, torch.ones(1), {"a": 1}])
 def test_what_cannot_be_stored_is_a_type_error(thing: object, tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match="expected something of mnemotrace: calibration"):
+    with pytest.raises(TypeError, match="expected something of mnemotrace: affine, calibration"):
         mt.save(thing, tmp_path / "x")
     assert not list(tmp_path.iterdir())

@@ -1,9 +1,9 @@
 """What every memory system offers, and what a recall gives back.
 
 An associative memory is an energy over states and one pass of the update that lowers it; nothing else is needed to
-recall from it (`retrieval.dynamics.recall`). A denoiser says what the clean pattern is expected to be, given a noisy one;
-nothing else is needed to recall by diffusion (`retrieval.sampling`). Whatever has one of these two calls can be recalled
-from, whoever made it.
+recall from it (`retrieval.dynamics.recall`). A denoiser says what the clean pattern is expected to be, given a noisy
+one; nothing else is needed to recall by diffusion (`retrieval.diffusion`). Whatever has one of these two calls can be
+recalled from, whoever made it.
 
 Noise is always a standard deviation `sigma` of the difference between a state and the pattern behind it, in the units
 of the patterns: a number for all features, or one a feature, `(d,)`, one a state, `(b, 1)`, or one each, `(b, d)`. A
@@ -126,7 +126,8 @@ def states_of(x: Any, d: int, name: str = "cue") -> Tensor:
     rows = x[None] if x.ndim == 1 else x
     if rows.ndim != 2 or rows.shape[1] != d or len(rows) == 0:
         raise ValueError(
-            f"got {name} of shape {tuple(x.shape)}; expected ({d},) or (b, {d}) with b >= 1; the memory has {d} features"
+            f"got {name} of shape {tuple(x.shape)}; expected ({d},) or (b, {d}) with b >= 1; the memory has {d} "
+            "features"
         )
     require_finite(rows, f"the {name}")
     return rows
@@ -143,7 +144,9 @@ def known_of(known: Any, x: Tensor) -> Tensor | None:
         return None
     if not isinstance(known, Tensor) or known.dtype != torch.bool:
         what = f"a mask of {known.dtype}" if isinstance(known, Tensor) else f"a {type(known).__name__}"
-        raise TypeError(f"got {what}; expected a boolean tensor, True where a feature is known; compare, as in mask > 0")
+        raise TypeError(
+            f"got {what}; expected a boolean tensor, True where a feature is known; compare, as in mask > 0"
+        )
     mask = known[None] if known.ndim == 1 else known
     if mask.ndim != 2 or mask.shape[1] != x.shape[1] or mask.shape[0] not in (1, len(x)):
         raise ValueError(f"got a mask of shape {tuple(known.shape)}; expected ({x.shape[1]},) or {tuple(x.shape)}")

@@ -72,8 +72,8 @@ class Census:
     def unpack(cls, artifact: Artifact) -> "Census":
         """Rebuild from an artifact."""
         header = dict(artifact.header)
-        rates = {name: header[name] and Rate(**header[name]) for name in (*_CLASSES, "chance")}
-        return cls(**header | rates)
+        header |= {name: header[name] and Rate(**header[name]) for name in (*_CLASSES, "chance")}
+        return cls(**header)
 
 
 _CLASSES = ("memorised", "spurious", "generalised")

@@ -86,7 +86,7 @@ def priority_of(given: Any) -> Priority:
     Raises:
         ValueError: neither.
     """
-    found = PRIORITIES.get(given) if isinstance(given, str) else given
+    found: Any = PRIORITIES.get(given) if isinstance(given, str) else given
     if not callable(found):
         raise ValueError(f"got priority={given!r}; expected one of {', '.join(PRIORITIES)}, or a callable")
     return found

@@ -163,7 +163,7 @@ class Perceptron(nn.Module):
         layers: list[nn.Module] = []
         for before, after in pairwise((2 * d, *widths)):
             layers += [_linear(before, after, source), nn.SiLU()]
-        last = nn.utils.skip_init(nn.Linear, widths[-1], d)
+        last: Any = nn.utils.skip_init(nn.Linear, widths[-1], d)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
         self.layers = nn.Sequential(*layers, last)
@@ -174,7 +174,7 @@ class Perceptron(nn.Module):
 
 
 def _linear(before: int, after: int, source: torch.Generator) -> nn.Linear:
-    layer = nn.utils.skip_init(nn.Linear, before, after)
+    layer: Any = nn.utils.skip_init(nn.Linear, before, after)
     for values in (layer.weight, layer.bias):
         nn.init.uniform_(values, -(before**-0.5), before**-0.5, generator=source)
     return layer

@@ -54,10 +54,10 @@ def stream(
     Raises:
         ValueError: gradients are asked for; they would keep all that is not kept here.
     """
-    if needs_gradient(x, precision, log_weights):
+    if needs_gradient(x, patterns, precision, log_weights):
         raise ValueError(
-            "got states or precisions that need gradients on path 'stream'; expected none, as they would keep all "
-            "scores; take path='dense', or torch.no_grad()"
+            "got states, patterns or precisions that need gradients on path 'stream'; expected none, as they keep "
+            "all scores; take path='dense', or torch.no_grad()"
         )
     kind = working_type(x, patterns)
     mean = torch.empty(x.shape, dtype=kind, device=x.device)

@@ -92,7 +92,7 @@ def _require_memory(memory: Any) -> None:
         return
     advice = "give a memory such as mt.Hopfield(patterns)"
     if callable(memory) and "sweep" in missing:
-        advice = "if it is a denoiser, recall from it with a sampler of mnemotrace.retrieval.sampling"
+        advice = "if it is a denoiser, recall from it with mnemotrace.retrieval.diffusion.recall_by_diffusion"
     raise TypeError(
         f"got a {type(memory).__name__} without {', '.join(missing)}; expected an energy and a sweep; {advice}"
     )

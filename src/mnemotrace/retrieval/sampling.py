@@ -68,7 +68,7 @@ def euler_maruyama(
     Args:
         denoiser: what is expected, given a state and its noise.
         x: states at the first level.
-        sigmas: levels that do not rise: numbers, a row a feature, or as `noise_grid` gives them.
+        sigmas: levels that do not rise: numbers, rows `(s, d)` of one a feature, or what `noise_grid` gives.
         generator: source of randomness; None seeds one with 0.
 
     Raises:
