@@ -89,7 +89,7 @@ def test_a_surprise_that_is_learnt_is_replayed_less(generator: torch.Generator) 
 
 
 def test_feedback_settles_up_to_gamma_one_and_collapses_above_with_a_warning(generator: torch.Generator) -> None:
-    episodes, options = _episodes(generator, 16), {"priority": "count", "steps": 500, "batch_size": 1, "floor": 0.0}
+    episodes, options = _episodes(generator, 16), {"priority": "count", "steps": 350, "batch_size": 1, "floor": 0.0}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         settled = _night(episodes, gamma=1.0, **options)

@@ -141,7 +141,7 @@ def test_what_is_no_memory_is_refused_and_a_denoiser_is_shown_the_samplers() -> 
             return x
 
     with pytest.raises(
-        TypeError, match=r"got a Denoises without energy, sweep; .*sampler of mnemotrace.retrieval.sampl"
+        TypeError, match=r"got a Denoises without energy, sweep; .*with mnemotrace.retrieval.diffusion.recall_by"
     ):
         recall(Denoises(), start(1))
     with pytest.raises(TypeError, match=r"got a Tensor without d, energy, sweep; .* such as mt.Hopfield\(patterns\)"):
