@@ -87,7 +87,7 @@ def priority_of(given: str | Priority) -> Priority:
         ValueError: neither.
     """
     found: Any = PRIORITIES.get(given) if isinstance(given, str) else given
-    if not hasattr(found, "__call__"):  # noqa: B004 - `callable` would narrow the type
+    if not callable(found):
         raise ValueError(f"got priority={given!r}; expected one of {', '.join(PRIORITIES)}, or a callable")
     return cast(Priority, found)
 
