@@ -30,6 +30,7 @@ NAMES = (
     "papers.extended",
     "papers.score",
     "papers.consolidation",
+    "papers.recall_digits",
     "papers.sequences",
     "papers.methods",
     "real_models.stories",
