@@ -19,7 +19,7 @@ from mnemotrace.retrieval.diffusion import recall_by_diffusion
 
 SIDE = 28
 NOISE = {"gaussian": 0.3, "mask": 0.7}
-PICTURE = REPOSITORY / "docs" / "images" / "recall_digits.png"
+PICTURE = REPOSITORY / "benchmarks" / "out" / "recall_digits.png"
 
 
 def denoiser(images: Tensor, width: int, steps: int) -> TrainedDenoiser:
@@ -68,6 +68,7 @@ def draw(rows: list[tuple[str, Tensor]]) -> None:
             cell.set(xticks=[], yticks=[], frame_on=False)
         for cell, image in zip(line, images, strict=False):
             cell.imshow(image.view(SIDE, SIDE), cmap="gray", vmin=float(images.min()), vmax=float(images.max()))
+    PICTURE.parent.mkdir(exist_ok=True)
     sheet.savefig(PICTURE, dpi=110)
 
 
