@@ -27,9 +27,8 @@ from torch import Tensor
 from mnemotrace.core.artifact import Artifact, library_version
 from mnemotrace.core.memory import Memory, Recall
 from mnemotrace.core.progress import Progress, silent
+from mnemotrace.retrieval.diffusion import wilson as interval
 from mnemotrace.retrieval.dynamics import recall as to_rest
-
-NORMAL = 1.959963984540054
 
 
 class Damage(Protocol):
@@ -222,10 +221,8 @@ def wilson(value: float, count: float) -> Rate:
     """
     if count < 1 or not 0 <= value <= 1:
         raise ValueError(f"got a share of {value} of {count} trials; expected one in [0, 1] of at least 1")
-    spread = NORMAL**2 / count
-    centre = (value + spread / 2) / (1 + spread)
-    half = NORMAL / (1 + spread) * math.sqrt(value * (1 - value) / count + spread / (4 * count))
-    return Rate(value, max(0.0, centre - half), min(1.0, centre + half))
+    low, high = interval(torch.tensor(value * count, dtype=torch.float64), count)
+    return Rate(value, max(0.0, float(low)), min(1.0, float(high)))
 
 
 def _hit(patterns: Tensor, rate: float, generator: torch.Generator) -> Tensor:

@@ -38,7 +38,7 @@ from mnemotrace.modification.contexts import Contexts, Lookup
 from mnemotrace.modification.contexts import contexts as sampled
 from mnemotrace.modification.keys import keys, require_facts
 from mnemotrace.modification.solve import Solver
-from mnemotrace.modification.spread import check_values, checked_sites
+from mnemotrace.modification.spread import check_values, checked_sites, short
 from mnemotrace.modification.values import Values, values
 from mnemotrace.stats.moments import RIDGE, Statistics
 
@@ -177,7 +177,7 @@ def rome_each(
         "layer": layer,
         "lookup": lookup,
         "ridge": ridge,
-        "condition": _short(solver.condition),
+        "condition": short(solver.condition),
         "contexts": [list(context) for context in contexts],
         "version": library_version(),
     }
@@ -188,11 +188,11 @@ def rome_each(
             "prompt": fact.prompt,
             "subject": located(fact).subject,
             "target": fact.target,
-            "before": _short(found.before[i]),
-            "after": _short(found.after[i]),
+            "before": short(found.before[i]),
+            "after": short(found.after[i]),
             "steps": found.steps[i],
-            "relative_norm": _short(changes[i].norm() / weight),
-            "cosine": _short(cosines[i]),
+            "relative_norm": short(changes[i].norm() / weight),
+            "cosine": short(cosines[i]),
         }
         for i, fact in enumerate(facts)
     ]
@@ -249,7 +249,3 @@ def _joined(edits: Sequence[Edit]) -> Edit:
         right=torch.cat([change.right for change in changes]),
     )
     return Edit((both,), {**edits[0].manifest, "facts": [fact for edit in edits for fact in edit.manifest["facts"]]})
-
-
-def _short(value: float) -> float:
-    return float(f"{value:.4g}")

@@ -211,16 +211,16 @@ def manifest_of(
         "method": method,
         "base": fingerprint(model),
         "contexts": {"count": len(contexts), "hash": _hash(contexts)},
-        "relative_norms": {c.site.name: _short(c.norm() / w) for c, w in zip(changes, weights, strict=True)},
+        "relative_norms": {c.site.name: short(c.norm() / w) for c, w in zip(changes, weights, strict=True)},
         "facts": [
             {
                 "prompt": fact.prompt,
                 "subject": located(fact).subject,
                 "target": fact.target,
-                "before": _short(before),
-                "after": _short(after),
+                "before": short(before),
+                "after": short(after),
                 "steps": steps,
-                "came": _short(share),
+                "came": short(share),
             }
             for fact, before, after, steps, share in zip(
                 facts, found.before, found.after, found.steps, came, strict=True
@@ -253,5 +253,6 @@ def _hash(contexts: Contexts) -> str:
     return hashlib.sha256(str([list(row) for row in contexts]).encode()).hexdigest()[:16]
 
 
-def _short(value: float) -> float:
+def short(value: float) -> float:
+    """Round to four significant digits, as manifests have it."""
     return float(f"{value:.4g}")

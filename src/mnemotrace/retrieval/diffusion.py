@@ -193,8 +193,8 @@ def sampled_posterior(
     return SampledPosterior(mean, size / count, low, high, member, draws)
 
 
-def wilson(hits: Int[Tensor, " m"], count: int, *, confidence: float = 0.95) -> tuple[Tensor, Tensor]:
-    """Return the lower and upper end of Wilson's interval of a share."""
+def wilson(hits: Tensor, count: float, *, confidence: float = 0.95) -> tuple[Tensor, Tensor]:
+    """Return the lower and upper end of Wilson's interval of the share `hits / count`, of any shape."""
     z2 = NormalDist().inv_cdf(0.5 + confidence / 2) ** 2
     share = hits.double() / count
     middle = share + z2 / (2 * count)
