@@ -3,8 +3,9 @@
 Digits of MNIST, the lower half hidden. A modern Hopfield network sees grey there and lets the hidden half settle;
 exact diffusion is told that nothing is known there; a trained denoiser has the thousand in its weights. A recall is
 right when its hidden half is nearest to that of the digit asked for. The ceiling is the digit whose upper half is
-nearest: who hides the lower half cannot do better. Then a denoiser that was trained on other digits, none of which is
-asked for, fills in what surrounds the central pixels of new ones: many draws, and how unsure each pixel is.
+nearest: who hides the lower half cannot do better. Then a semantic memory of other digits, a mixture of Gaussians in
+their principal components, fills in what surrounds the central pixels of new ones, given that these are as they are:
+exact draws, and how unsure each pixel is.
 """
 
 from typing import Any
@@ -15,8 +16,10 @@ from torch import Tensor, nn
 import mnemotrace as mt
 from benchmarks.figures import OUT, Figure, data_folder, idx, main
 from mnemotrace.evaluation.capacity import wilson
+from mnemotrace.formation.schema import fit_schema
 from mnemotrace.formation.score import fit_denoiser
 from mnemotrace.memories.denoiser import TrainedDenoiser
+from mnemotrace.memories.gaussian import GaussianMixture
 from mnemotrace.retrieval.diffusion import recall_by_diffusion
 
 SIDE = 28
@@ -25,10 +28,10 @@ NOISE, LEVELS = {"gaussian": 0.1, "mask": 0.9}, (0.05, 10.0)
 # noise of known pixels, and where unknown ones begin and end: a tenth, ten times and a twentieth of a pixel's spread
 ASKED = {"sampler": "euler_maruyama", "sigma": 0.05, "largest": 5.0, "smallest": 0.025}
 SIZES = {
-    False: {"stored": 1000, "others": 20000, "width": 1024, "steps": (6500, 3500), "new": 20, "draws": 200},
-    True: {"stored": 50, "others": 200, "width": 64, "steps": (20, 20), "new": 3, "draws": 20},
+    False: {"stored": 1000, "others": 8000, "width": 1024, "steps": 6500, "parts": 30, "new": 20, "draws": 200},
+    True: {"stored": 50, "others": 400, "width": 64, "steps": 20, "parts": 2, "new": 3, "draws": 20},
 }
-SHOWN = (0, 1, 2, 3)
+SHOWN, COMPONENTS = (0, 1, 2, 3), 60
 PICTURE = OUT / "recall_digits.png"
 
 
@@ -113,12 +116,31 @@ def judged(name: str, state: Tensor, images: Tensor, hidden: Tensor) -> list[Fig
     ]
 
 
-def reconstructed(trained: TrainedDenoiser, fresh: Tensor, core: Tensor, draws: int) -> Tensor:
-    """Draw `(new, draws, d)` digits that have these central pixels."""
-    source = torch.Generator().manual_seed(2)
-    cues = torch.where(core, fresh, 0.0).repeat_interleave(draws, 0)
-    found = recall_by_diffusion(trained, cues, known=core, generator=source, **ASKED)
-    return found.state.clamp(-1, 1).view(len(fresh), draws, D)
+class Schema:
+    """What digits have in common: Gaussians in their principal components, and what these leave, pixel by pixel."""
+
+    def __init__(self, images: Tensor, parts: int) -> None:
+        """Fit to `(n, d)` digits."""
+        self.mean, left = images.mean(0), images - images.mean(0)
+        self.basis = torch.linalg.svd(left, full_matrices=False)[2][:COMPONENTS]
+        scores = left @ self.basis.T
+        grain = (left - scores @ self.basis).var(0) + 1e-3
+        fitted = fit_schema(scores, components=(parts,), spread=1e-2, generator=torch.Generator().manual_seed(0))
+        covariances = self.basis.T @ fitted.covariances @ self.basis + grain.diag()
+        self.memory = GaussianMixture(self.mean + fitted.means @ self.basis, covariances, weights=fitted.weights)
+
+    def reconstructed(self, fresh: Tensor, core: Tensor, draws: int) -> Tensor:
+        """Draw `(new, draws, d)` digits that have these central pixels, elsewhere without the grain."""
+        source = torch.Generator().manual_seed(2)
+        found: list[Tensor] = []
+        for image in fresh:
+            given = self.memory.conditioned(torch.eye(D, dtype=fresh.dtype)[core], image[core])
+            part = torch.multinomial(given.weights, draws, replacement=True, generator=source)
+            noise = torch.randn(draws, given.factors.shape[1], generator=source, dtype=fresh.dtype)
+            drawn = given.means[part] + torch.stack([e @ given.factors[p] for e, p in zip(noise, part, strict=True)])
+            smooth = self.mean + (drawn - self.mean) @ self.basis.T @ self.basis
+            found.append(torch.where(core, drawn, smooth).clamp(-1, 1))
+        return torch.stack(found)
 
 
 def weighed(again: Tensor, fresh: Tensor, core: Tensor, images: Tensor) -> list[Figure]:
@@ -157,7 +179,7 @@ def draw(rows: list[tuple[str, Tensor]], cores: list[tuple[Tensor, Tensor, Tenso
     parts: Any = sheet.subfigures(2, 1, height_ratios=[len(rows) + 0.45, len(cores) + 0.75], hspace=0.02)
     upper, lower = parts
     upper.suptitle("Recall of a thousand stored digits from their upper halves", fontsize=11)
-    lower.suptitle("New digits from a core: a denoiser that has seen others makes up the rest", fontsize=11)
+    lower.suptitle("New digits from a core: what other digits have in common makes up the rest", fontsize=11)
     above = upper.subplots(len(rows), 12, gridspec_kw={"wspace": 0.04, "hspace": 0.04})
     below = lower.subplots(len(cores), 12, gridspec_kw={"wspace": 0.04, "hspace": 0.04})
     for cell in (*above.flat, *below.flat):
@@ -190,7 +212,7 @@ def run(quick: bool) -> list[Figure]:
     count = size["stored"]
     images, known = every[:count], torch.arange(D) < D // 2
     cues = torch.where(known, images, 0.0)
-    found = recalled(images, cues, known, denoiser(images, size["width"], size["steps"][0]))
+    found = recalled(images, cues, known, denoiser(images, size["width"], size["steps"]))
     nearest = torch.cdist(images[:, known], images[:, known]).argmin(1)
     figures = judged("nearest upper half (ceiling)", images[nearest], images, ~known)
     for name, state in found.items():
@@ -198,8 +220,8 @@ def run(quick: bool) -> list[Figure]:
     figures += judged("untouched cue", cues, images, ~known)
     row, column = torch.arange(D) // SIDE, torch.arange(D) % SIDE
     core = (row >= 9) & (row < 19) & (column >= 9) & (column < 19)
-    others, fresh = every[count : count + size["others"]], every[-size["new"] :]
-    again = reconstructed(denoiser(others, size["width"], size["steps"][1]), fresh, core, size["draws"])
+    others, fresh = every[count : count + size["others"]].double(), every[-size["new"] :].double()
+    again = Schema(others, size["parts"]).reconstructed(fresh, core, size["draws"])
     figures += weighed(again, fresh, core, others)
     if not quick:
         shown = torch.arange(0, count, count // 12)[:12]

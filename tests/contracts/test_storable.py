@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mnemotrace as mt
@@ -271,6 +271,7 @@ def test_every_kind_that_loads_is_in_this_battery() -> None:
 
 
 @storable
+@settings(max_examples=10)
 @given(seed=seeds)
 def test_what_is_saved_is_what_loads(kind: str, seed: int) -> None:
     thing = MAKERS[kind](Draw(seed))
@@ -289,6 +290,7 @@ def test_the_battery_sees_a_difference(kind: str) -> None:
 
 
 @storable
+@settings(max_examples=10)
 @given(seed=seeds, share=st.floats(0, 1, exclude_max=True))
 def test_a_file_cut_short_is_refused(kind: str, seed: int, share: float) -> None:
     with tempfile.TemporaryDirectory() as folder:
