@@ -36,3 +36,7 @@ class NumericalWarning(UserWarning):
 
 class ReplayCollapse(NumericalWarning):  # noqa: N818
     """Replay goes to a few episodes only, and the cortex forgets the others."""
+
+
+class SourceIgnored(NumericalWarning):  # noqa: N818
+    """A recall gives the same picture without its source: what it shows comes from the trace."""
