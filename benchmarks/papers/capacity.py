@@ -94,7 +94,7 @@ def removal() -> dict[str, float]:
         patterns = random_patterns(24, D, generator=generator).double()
         cue = flip(patterns[:12], generator=generator)
         memory, never = make(patterns), make(patterns[:12])
-        memory.remove(list(range(12, 24)))
+        memory.patterns.remove(list(range(12, 24)))
         one, other = recall(memory, cue), recall(never, cue)
         found[name] = max(float((one.state - other.state).abs().max()), float((one.energy - other.energy).abs().max()))
     return found

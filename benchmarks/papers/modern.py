@@ -97,7 +97,7 @@ def forgetting(nets: int) -> list[Figure]:
     for _ in range(nets):
         patterns, x = spread(source, 100, 32), normal(source, 50, 32)
         memory, never = ModernHopfield(patterns), ModernHopfield(patterns[10:])
-        memory.remove([*memory.add(x[:5], weight=2.0), *range(10)])
+        memory.patterns.remove([*memory.patterns.add(x[:5], weight=2.0), *range(10)])
         energy = max(energy, float((memory.energy(x) - never.energy(x)).abs().max()))
         state = max(state, float((rest(memory, x) - rest(never, x)).abs().max()))
     return [

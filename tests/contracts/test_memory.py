@@ -240,27 +240,27 @@ def test_a_removed_pattern_was_never_there(name: str, seed: int, which: int) -> 
     new = draw.signs(3)
     x = torch.cat([x, new])
     before = memory.energy(x), memory.sweep(x)
-    handles = memory.add(new)
+    handles = memory.patterns.add(new)
     after = copy.deepcopy(memory)
     assert not torch.allclose(memory.energy(x), before[0])
-    memory.remove(handles[which])
-    memory.remove([handle for handle in handles if handle != handles[which]])
+    memory.patterns.remove(handles[which])
+    memory.patterns.remove([handle for handle in handles if handle != handles[which]])
     assert torch.allclose(memory.energy(x), before[0], rtol=0, atol=1e-12)
     assert torch.equal(memory.sweep(x), before[1])
     with pytest.raises(KeyError, match=f"handle {handles[0]}, which is not among"):
-        memory.remove(handles[0])
+        memory.patterns.remove(handles[0])
     assert len(after) == len(memory) + 3
 
 
 @editable
 def test_handles_survive_a_round_trip(name: str, tmp_path: Path) -> None:
     memory, x, draw = drawn(name)
-    (handle,) = memory.add(draw.signs(1))
-    memory.remove(0)
+    (handle,) = memory.patterns.add(draw.signs(1))
+    memory.patterns.remove(0)
     again = type(memory).unpack(read(write(memory.pack(), tmp_path / "x")))
     for each in (memory, again):
-        each.remove(handle)
-        assert each.add(draw.signs(1)[0]) == [handle + 1]
+        each.patterns.remove(handle)
+        assert each.patterns.add(draw.signs(1)[0]) == [handle + 1]
     assert len(again) == len(memory)
 
 

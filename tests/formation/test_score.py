@@ -134,6 +134,25 @@ def test_the_noise_that_is_told_is_the_noise_that_is_there(kind: str, generator:
         assert float((noisy != clean).double().mean()) == pytest.approx(0.125, abs=0.01)
 
 
+def test_masks_that_are_given_hide_whole_regions(generator: torch.Generator) -> None:
+    denoiser, clean = TrainedDenoiser(D, centre=torch.zeros(D).double()), _patterns(generator, 40000)
+    known = torch.tensor([[True, True, False, False]])
+    share = []
+    for given in (known, None):
+        _, sigma = corrupt(denoiser, clean, {"mask": 1.0}, LEVELS, generator, known=given)
+        share.append(float((sigma.isinf() == ~known).all(1).double().mean()))
+    # infinite half of the time; scattered masks hide just these two in one case of thirty
+    assert share == pytest.approx([(3 + 1 / 30) / 8, 1 / 60], abs=0.01)
+
+
+def test_masks_are_trained_with(generator: torch.Generator) -> None:
+    pair, known = _patterns(generator, 2), torch.eye(D).bool()
+    noise = {"gaussian": 0.5, "mask": 0.5}
+    one, other = (_fitted(pair, steps=5, noise=noise, known=masks) for masks in (known, None))
+    assert (one.manifest["masks"], other.manifest["masks"]) == (D, 0)
+    assert one.manifest["losses"][0] != other.manifest["losses"][0]
+
+
 def test_masks_in_training_make_completion_work_and_equal_noise_does_not(generator: torch.Generator) -> None:
     pair = torch.tensor([[1.0, 1.0, 1.0, -1.0], [-1.0, -1.0, 1.0, 1.0]], dtype=torch.float64)
     sigma = torch.tensor([0.1, math.inf, math.inf, math.inf], dtype=torch.float64)
@@ -186,6 +205,8 @@ def test_bad_input_is_refused(generator: torch.Generator) -> None:
         ({"noise": {"mask": -1.0}}, "none negative, not all zero"),
         ({"levels": (1.0, 0.5)}, r"got levels=\(1.0, 0.5\); expected two positive numbers"),
         ({"network": TrainedDenoiser(3)}, "got patterns with 4 features for a denoiser of 3"),
+        ({"noise": {"mask": 1.0}, "known": torch.ones(D).bool()}, r"got known of shape \(4,\); expected \(m, 4\)"),
+        ({"noise": {"mask": 1.0}, "known": torch.ones(2, 3).bool()}, r"got known of shape \(2, 3\)"),
         ({"weights": torch.ones(2)}, r"got weights of shape \(2,\)"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -196,6 +217,8 @@ def test_bad_input_is_refused(generator: torch.Generator) -> None:
         fit_denoiser(3, steps=2, generator=generator)
     with pytest.raises(TypeError, match="got a stream whose first batch is str"):
         fit_denoiser(["a"], steps=2, generator=generator)
+    with pytest.raises(TypeError, match="got known as torch.float32; expected masks of dtype bool"):
+        fit_denoiser(patterns, steps=2, noise={"mask": 1.0}, known=torch.ones(2, D), generator=generator)
     with pytest.raises(TypeError, match="got weights for a stream of batches"):
         fit_denoiser(iter([patterns]), steps=1, weights=torch.ones(3), generator=generator)
     with pytest.raises(NonFiniteError, match=r"got a loss that is not finite at step \d+; expected a smaller"):

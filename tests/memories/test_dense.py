@@ -106,19 +106,19 @@ def test_a_heavier_pattern_wins_where_two_are_equally_near() -> None:
     cue = torch.tensor([1.0, 1, 0, 0])
     for heavy in (0, 1):
         memory = DenseMemory(patterns, separation="exp")
-        memory.reweight(heavy, 5.0)
+        memory.patterns.reweight(heavy, 5.0)
         assert torch.equal(recall(memory, cue).state[0], patterns[heavy])
-        once, more = memory.energy(cue[None]), memory.add(patterns[[heavy]], weight=1.0)
-        memory.remove(more)
+        once, more = memory.energy(cue[None]), memory.patterns.add(patterns[[heavy]], weight=1.0)
+        memory.patterns.remove(more)
         assert torch.equal(memory.energy(cue[None]), once)
 
 
 def test_a_shared_store_is_edited_for_all_that_share_it_and_half_precision_is_widened() -> None:
     store = Patterns(signs(3).half())
     cubic, exp = DenseMemory(store), DenseMemory(store, separation="exp")
-    (handle,) = cubic.add(signs(1, seed=1))
+    (handle,) = cubic.patterns.add(signs(1, seed=1))
     assert len(exp) == 4
-    exp.remove(handle)
+    exp.patterns.remove(handle)
     assert len(cubic) == 3
     assert cubic.energy(signs(3)).dtype == torch.float32
     assert torch.allclose(cubic.energy(signs(3)).double(), DenseMemory(signs(3)).energy(signs(3)), rtol=1e-6)
@@ -138,10 +138,14 @@ def test_what_does_not_make_a_memory_is_refused() -> None:
     with pytest.raises(ValueError, match="got weights beside a store, which has its own; expected one of them"):
         DenseMemory(Patterns(signs(3)), weights=torch.ones(3))
     memory = DenseMemory(signs(3))
-    with pytest.raises(ValueError, match="entries other than -1 and 1"):
-        memory.add(signs(1) * 0.5)
+    (handle,) = memory.patterns.add(signs(1) * 0.5)
+    for use in (memory.energy, memory.field, memory.sweep):
+        with pytest.raises(ValueError, match="entries other than -1 and 1"):
+            use(signs(1))
+    memory.patterns.remove(handle)
+    assert memory.energy(signs(1)).isfinite()
     with pytest.raises(ValueError, match=r"got patterns of shape \(1, 15\); expected \(16,\) or \(b, 16\)"):
-        memory.add(signs(1)[:, 1:])
+        memory.patterns.add(signs(1)[:, 1:])
     with pytest.raises(KeyError, match="handle 9, which is not among the 3 stored patterns"):
-        memory.reweight(9, 2.0)
+        memory.patterns.reweight(9, 2.0)
     assert len(memory) == 3

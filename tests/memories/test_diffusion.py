@@ -258,7 +258,7 @@ def test_it_is_a_memory_and_a_denoiser_and_keeps_what_is_known() -> None:
 def test_a_store_is_shared_and_not_copied() -> None:
     patterns = Patterns(_memory().patterns.values)
     first, second = DiffusionMemory(patterns), DiffusionMemory(patterns, sigma=0.1)
-    first.add(_states()[0])
+    first.patterns.add(_states()[0])
     assert len(second.patterns) == N + 1
     assert second.patterns is first.patterns
 
@@ -267,10 +267,10 @@ def test_a_store_is_shared_and_not_copied() -> None:
 def test_a_removed_pattern_was_never_there(seed: int, weight: float) -> None:
     memory, x = _memory(seed), _states(seed)
     before = memory.energy(x), memory(x, 0.4), memory.posterior(x)
-    handles = memory.add(_states(seed + 1, 2), weight=weight)
-    memory.reweight(handles, 2 * weight)
+    handles = memory.patterns.add(_states(seed + 1, 2), weight=weight)
+    memory.patterns.reweight(handles, 2 * weight)
     assert not torch.equal(memory.energy(x), before[0])
-    memory.remove(handles)
+    memory.patterns.remove(handles)
     for now, then in zip((memory.energy(x), memory(x, 0.4), memory.posterior(x)), before, strict=True):
         assert torch.allclose(now, then, rtol=1e-12, atol=1e-13)
 
@@ -278,8 +278,8 @@ def test_a_removed_pattern_was_never_there(seed: int, weight: float) -> None:
 @given(seed=st.integers(0, 2**31), sigma=st.floats(1e-3, 1e3))
 def test_a_file_gives_the_same_memory_back(seed: int, sigma: float, tmp_path_factory: pytest.TempPathFactory) -> None:
     memory = _memory(seed, sigma=sigma)
-    gone = memory.add(_states(seed))
-    memory.remove(gone[:2])
+    gone = memory.patterns.add(_states(seed))
+    memory.patterns.remove(gone[:2])
     path = tmp_path_factory.mktemp("memory") / "memory.safetensors"
     write(memory.pack(), path)
     again = DiffusionMemory.unpack(read(path, "diffusion_memory"))
@@ -287,7 +287,7 @@ def test_a_file_gives_the_same_memory_back(seed: int, sigma: float, tmp_path_fac
     for name, stored in memory.patterns.named_buffers():
         assert torch.equal(again.patterns.get_buffer(name), stored)
     assert torch.allclose(again.energy(_states()), memory.energy(_states()), rtol=1e-13)
-    assert again.add(_states(b=1)) == memory.add(_states(b=1))
+    assert again.patterns.add(_states(b=1)) == memory.patterns.add(_states(b=1))
 
 
 def test_answers_are_of_the_states_precision_and_patterns_may_be_stored_in_half() -> None:
@@ -313,7 +313,7 @@ def test_a_modern_hopfield_network_on_the_same_store_is_the_same_memory() -> Non
     assert torch.allclose(hopfield.sweep(x), memory.sweep(x), atol=1e-12)
     assert torch.allclose(hopfield.posterior(x), memory.posterior(x), atol=1e-12)
     again = DiffusionMemory(hopfield.patterns, sigma=hopfield.beta**-0.5)
-    hopfield.add(x[0])
+    hopfield.patterns.add(x[0])
     assert len(again) == len(memory) == N + 1
     assert torch.allclose(hopfield.energy(x), again.energy(x), atol=1e-12)
 

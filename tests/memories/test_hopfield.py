@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnemotrace.core.errors import NonFiniteError, NumericalWarning
+from mnemotrace.memories.dense import DenseMemory
 from mnemotrace.memories.hopfield import Hopfield
+from mnemotrace.memories.patterns import Patterns
 from mnemotrace.memories.rules import hebb, pseudo_inverse, storkey
 from mnemotrace.retrieval.dynamics import recall
 
@@ -151,9 +153,9 @@ def test_updating_all_at_once_ends_at_rest_or_in_a_cycle_of_two_and_can_raise_th
 def test_adding_and_removing_equal_storing_what_is_left(rule, couplings) -> None:
     patterns = signs(7)
     memory = Hopfield(patterns[:4], rule=rule)
-    handles = memory.add(patterns[4:])
+    handles = memory.patterns.add(patterns[4:])
     assert torch.equal(memory.couplings, couplings(patterns))
-    memory.remove([1, handles[0]])
+    memory.patterns.remove([1, handles[0]])
     assert torch.equal(memory.couplings, couplings(patterns[[0, 2, 3, 5, 6]]))
     assert len(memory) == 5
 
@@ -161,25 +163,35 @@ def test_adding_and_removing_equal_storing_what_is_left(rule, couplings) -> None
 def test_a_weight_is_as_if_stored_so_often() -> None:
     patterns = signs(3)
     memory = Hopfield(patterns)
-    memory.reweight(1, 3.0)
+    memory.patterns.reweight(1, 3.0)
     wanted = hebb(patterns[[0, 1, 1, 1, 2]])
     assert torch.allclose(memory.couplings, wanted, rtol=0, atol=1e-15)
     assert torch.allclose(Hopfield(patterns, weights=torch.tensor([1.0, 3, 1])).couplings, wanted, rtol=0, atol=1e-15)
 
 
-def test_a_failed_edit_leaves_the_network_as_it_was() -> None:
-    memory = Hopfield(signs(3), rule="storkey")
-    before = memory.couplings.clone()
-    for change in (
-        lambda: memory.add(signs(1), weight=2.0),
-        lambda: memory.add(signs(1) * 0.5),
-        lambda: memory.reweight(0, 2.0),
-        lambda: memory.remove([0, 1, 2]),
-    ):
-        with pytest.raises(ValueError, match="got"):
-            change()
-    assert len(memory) == 3
-    assert torch.equal(memory.couplings, before)
+def test_the_couplings_are_formed_anew_only_when_the_store_has_changed() -> None:
+    store = Patterns(signs(3))
+    memory, other = Hopfield(store), DenseMemory(store)
+    first = memory.couplings
+    assert memory.couplings is first
+    other.patterns.add(signs(1, seed=1))
+    assert not torch.equal(memory.couplings, first)
+    assert torch.equal(memory.couplings, hebb(store.values))
+    store.values.neg_()
+    assert torch.equal(memory.couplings, hebb(store.values))
+
+
+def test_an_edit_that_the_rule_cannot_take_is_refused_until_it_is_taken_back() -> None:
+    memory, x = Hopfield(signs(3), rule="storkey"), signs(1)
+    before = memory.energy(x)
+    (halved,), (heavy,) = memory.patterns.add(signs(1) * 0.5), memory.patterns.add(signs(1), weight=2.0)
+    with pytest.raises(ValueError, match="entries other than -1 and 1, such as"):
+        memory.energy(x)
+    memory.patterns.remove(halved)
+    with pytest.raises(ValueError, match="got weights with rule='storkey'; expected none; only Hebb's rule"):
+        memory.sweep(x)
+    memory.patterns.remove(heavy)
+    assert torch.equal(memory.energy(x), before)
 
 
 # --- mistakes
@@ -213,9 +225,7 @@ def test_what_does_not_make_a_network_is_refused() -> None:
         Hopfield(couplings=good * float("nan"))
 
 
-def test_given_couplings_keep_no_patterns_to_edit() -> None:
+def test_given_couplings_keep_no_patterns() -> None:
     memory = random_net(0)
     assert len(memory) == 0
-    for change in (lambda: memory.add(signs(1)), lambda: memory.remove(0), lambda: memory.reweight(0, 2.0)):
-        with pytest.raises(ValueError, match="got an edit of a network with given couplings, which keeps no patterns"):
-            change()
+    assert memory.patterns is None

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -39,6 +40,29 @@ def _naive(x: Any, patterns: Any, precision: Any, log_weights: Any = None, norms
         found[i, n] = -0.5 * gap if norms else (p[i] * x[i] * patterns[n]).sum()
         found[i, n] += 0 if log_weights is None else log_weights[n]
     return Found(torch.softmax(found, 1) @ patterns, torch.logsumexp(found, 1))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def pruning() -> Iterator[None]:
+    """Look for negligible patterns in the small stores of these tests too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(f"{lookup.__module__}._SMALL", 0)
+        yield
+
+
+def test_a_small_store_is_summed_whole_and_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = _draw(1, SHAPES["one"])
+    asked = [_draw(1, SHAPES["one"], scale=scale) for scale in (0.1, 100.0)]
+    pruned = [lookup(**each) for each in asked]
+    monkeypatch.setattr(f"{lookup.__module__}._SMALL", N * D)
+    monkeypatch.setattr(f"{lookup.__module__}._pruned", None)
+    for each, wanted in zip(asked, pruned, strict=True):
+        found = lookup(**each)
+        assert torch.allclose(found.mean, wanted.mean, rtol=0, atol=1e-12)
+        assert torch.allclose(found.log_total, wanted.log_total, rtol=1e-13)
+    monkeypatch.setattr(f"{lookup.__module__}._SMALL", N * D - 1)
+    with pytest.raises(TypeError, match="not callable"):
+        lookup(**made)
 
 
 @pytest.mark.parametrize("path", EXACT)

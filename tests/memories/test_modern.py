@@ -146,9 +146,9 @@ def test_a_removed_pattern_was_never_stored(seed: int, n: int, beta: Any) -> Non
     gone = seed % n
     kept = [i for i in range(n) if i != gone]
     memory = ModernHopfield(rows, beta=beta, weights=weights)
-    (handle,) = memory.add(x[0], weight=3.0)
+    (handle,) = memory.patterns.add(x[0], weight=3.0)
     before = memory.energy(x)
-    memory.remove([gone, handle])
+    memory.patterns.remove([gone, handle])
     never = ModernHopfield(rows[kept], beta=beta, weights=weights[kept])
     assert (memory.energy(x) - before).abs().max() > 1e-6
     assert memory.beta == pytest.approx(never.beta, rel=1e-9)
@@ -161,7 +161,7 @@ def test_a_heavier_pattern_draws_more() -> None:
     memory = ModernHopfield(torch.tensor([[1.0, 0], [-1.0, 0]]), beta=1.0)
     x = torch.zeros(1, 2)
     assert memory.sweep(x)[0, 0] == 0
-    memory.reweight(1, 3.0)
+    memory.patterns.reweight(1, 3.0)
     assert float(memory.sweep(x)[0, 0]) == pytest.approx(-0.5)
     assert float(memory.posterior(x)[0, 1]) == pytest.approx(0.75)
 
@@ -218,9 +218,9 @@ def test_it_falls_with_tolerance_and_follows_the_store() -> None:
     memory = ModernHopfield(patterns)
     first = memory.beta
     assert memory.beta == first
-    memory.reweight(list(range(0, 100, 2)), 1e3)
+    memory.patterns.reweight(list(range(0, 100, 2)), 1e3)
     second = memory.beta
-    memory.add(_normal(400, 16, seed=1))
+    memory.patterns.add(_normal(400, 16, seed=1))
     third = memory.beta
     memory.patterns.values.mul_(2)
     assert memory.beta == pytest.approx(third / 4)
@@ -264,12 +264,12 @@ def test_extreme_temperatures_stay_finite(beta: float) -> None:
 @given(n=st.integers(1, 8), beta=st.sampled_from(["auto", 0.5, 3]), norms=st.booleans())
 def test_a_memory_survives_a_round_trip(tmp_path_factory: Any, n: int, beta: Any, norms: bool) -> None:
     memory = ModernHopfield(torch.nn.functional.normalize(_normal(n, 5), dim=1), beta=beta, norms=norms)
-    memory.remove(memory.add(_normal(2, 5), weight=2.0)[0])
+    memory.patterns.remove(memory.patterns.add(_normal(2, 5), weight=2.0)[0])
     path = write(memory.pack(), tmp_path_factory.mktemp("memory") / "a.safetensors")
     back = ModernHopfield.unpack(read(path, "modern_hopfield"))
     x = _normal(3, 5, seed=1)
     assert torch.equal(memory.energy(x), back.energy(x))
-    assert memory.add(x[0]) == back.add(x[0])
+    assert memory.patterns.add(x[0]) == back.patterns.add(x[0])
     assert memory.norms == back.norms
     assert memory.d == back.d == 5
 
@@ -277,7 +277,7 @@ def test_a_memory_survives_a_round_trip(tmp_path_factory: Any, n: int, beta: Any
 def test_a_store_may_be_shared() -> None:
     store = Patterns(_normal(5, 3))
     first, second = ModernHopfield(store, beta=1.0), ModernHopfield(store, beta=2.0)
-    first.add(_normal(1, 3))
+    first.patterns.add(_normal(1, 3))
     assert len(second) == 6
     assert set(first.state_dict()) == {f"patterns.{name}" for name in ("values", "weights", "handles", "following")}
 

@@ -86,6 +86,9 @@ def test_log_weights_are_absent_where_all_count_once() -> None:
     store.reweight([1], 2.0)
     assert store.log_weights is not None
     assert store.log_weights.tolist() == pytest.approx([0, np.log(2), 0])
+    assert store.log_weights is store.log_weights
+    store.weights.mul_(2)
+    assert store.log_weights.tolist() == pytest.approx(np.log([2, 4, 2]).tolist())
 
 
 @given(n=st.integers(1, 8), d=st.integers(1, 4), kind=st.sampled_from([torch.float64, torch.float32, torch.bfloat16]))

@@ -178,28 +178,31 @@ def consolidate(
         generator=generator,
         progress=progress,
     )
-    manifest = {
-        "method": "consolidate",
-        "steps": steps,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "priority": priority if isinstance(priority, str) else getattr(priority, "__name__", "callable"),
-        "gamma": gamma,
-        "floor": floor,
-        "interleave": interleave,
-        "core": None if held is None else int(held[0].sum()),
-        "fading": fading,
-        "noise": dict(noise),
-        "levels": list(levels),
-        "seed": generator.initial_seed(),
-        "version": library_version(),
-    }
+    numbers = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "gamma": gamma}
+    numbers |= {"floor": floor, "interleave": interleave, "fading": fading}
+    manifest = _manifest(priority, held, generator) | numbers | {"noise": dict(noise), "levels": list(levels)}
     learner.manifest = manifest | {"losses": losses}
     probability = chooser.probability(learner, night.counts)
     _warn_of_collapse(probability)
-    faded = Patterns(store.values, weights=chooser.traces(night.counts))
-    faded.handles, faded.following = store.handles.clone(), store.following.clone()
+    faded = _faded(store, chooser.traces(night.counts))
     return Consolidation(learner, faded, night.counts, probability, night.history | {"losses": losses}, manifest)
+
+
+def _manifest(priority: Any, core: Tensor | None, generator: torch.Generator) -> dict[str, Any]:
+    return {
+        "method": "consolidate",
+        "priority": priority if isinstance(priority, str) else getattr(priority, "__name__", "callable"),
+        "core": None if core is None else int(core[0].sum()),
+        "seed": generator.initial_seed(),
+        "version": library_version(),
+    }
+
+
+def _faded(store: Patterns, traces: Tensor) -> Patterns:
+    """Return the same episodes under their handles, with what is left of them as weights."""
+    faded = Patterns(store.values, weights=traces)
+    faded.handles, faded.following = store.handles.clone(), store.following.clone()
+    return faded
 
 
 def _check(

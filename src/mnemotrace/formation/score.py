@@ -25,7 +25,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mnemotrace.core.artifact import library_version
@@ -48,6 +48,7 @@ def fit_denoiser(
     learning_rate: float = 2e-3,
     noise: Mapping[str, float] = GAUSSIAN,
     levels: tuple[float, float] = LEVELS,
+    known: Bool[Tensor, "m d"] | None = None,
     weights: Float[Tensor, " n"] | None = None,
     generator: torch.Generator,
     progress: Progress = silent,
@@ -64,6 +65,9 @@ def fit_denoiser(
         noise: share of each kind: `gaussian`, one level for all features; `mask`, two levels, the larger one infinite
             half of the time; `flips`, features mirrored at the centre, which is what a wrong bit is.
         levels: smallest and largest noise, in units of the patterns' spread; drawn uniformly in the logarithm.
+        known: masks that cues will have, a row each, True where a feature is known: three of four `mask` states then
+            hide what one of them does not know. Needed where cues lack whole regions; None scatters what is hidden,
+            and its neighbours tell most of it.
         weights: how often each pattern is drawn, relative to the others; None takes the store's, or all alike.
         generator: of first weights, patterns and noise.
         progress: called after each step.
@@ -72,9 +76,9 @@ def fit_denoiser(
         A denoiser; `manifest["losses"]` is its loss curve as means over at most a hundred stretches of steps.
 
     Raises:
-        TypeError: no patterns; weights for a stream.
-        ValueError: patterns without spread, a kind of noise that does not exist, a number out of range, or a stream
-            that ends early.
+        TypeError: no patterns; weights for a stream; masks that are not boolean.
+        ValueError: patterns without spread, a kind of noise that does not exist, masks of another width, a number out
+            of range, or a stream that ends early.
         NonFiniteError: NaN or infinity in the patterns, or a loss that diverged.
     """
     _check(steps, batch_size, learning_rate)
@@ -95,6 +99,7 @@ def fit_denoiser(
         learning_rate=learning_rate,
         noise=noise,
         levels=levels,
+        known=known,
         generator=generator,
         progress=progress,
     )
@@ -105,6 +110,7 @@ def fit_denoiser(
         "learning_rate": learning_rate,
         "noise": dict(noise),
         "levels": list(levels),
+        "masks": 0 if known is None else len(known),
         "seed": generator.initial_seed(),
         "version": library_version(),
         "losses": losses,
@@ -145,6 +151,7 @@ def train(
     learning_rate: float,
     noise: Mapping[str, float],
     levels: tuple[float, float],
+    known: Tensor | None = None,
     generator: torch.Generator,
     progress: Progress = silent,
 ) -> list[float]:
@@ -158,7 +165,8 @@ def train(
         if clean is None:
             raise ValueError(f"got a stream of {step} batches; expected {steps}, one a step; lower steps, or repeat it")
         clean = states_of(clean, denoiser.d, "patterns").to(denoiser.centre)
-        loss = denoising_loss(denoiser, clean, *corrupt(denoiser, clean, noise, levels, generator))
+        noisy, sigma = corrupt(denoiser, clean, noise, levels, generator, known=known)
+        loss = denoising_loss(denoiser, clean, noisy, sigma)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

@@ -22,8 +22,7 @@ Reference: Krotov and Hopfield 2016; Demircigil et al. 2017; Ambrogioni 2024, eq
 overlaps and takes O(n) a feature and state, O(b n d) together; O(b n) memory besides the patterns.
 """
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -32,7 +31,7 @@ from torch import Tensor, nn
 from mnemotrace.core.artifact import Artifact
 from mnemotrace.core.memory import known_of, states_of
 from mnemotrace.memories.binary import order_of, require_binary, sign_or_keep
-from mnemotrace.memories.patterns import Patterns
+from mnemotrace.memories.patterns import Kept, Patterns, store_of
 
 Separation = Literal["power", "exp"]
 
@@ -41,7 +40,8 @@ class DenseMemory(nn.Module):
     """Stored patterns under a separation function.
 
     Attributes:
-        patterns: the store; may be shared with another memory.
+        patterns: the store, by which the memory is edited; may be shared with another memory. Rows with other entries
+            than -1 and 1 are refused when they are used.
         degree: of the rectified power.
         separation: `"power"` or `"exp"`.
     """
@@ -76,10 +76,9 @@ class DenseMemory(nn.Module):
         if not isinstance(degree, int) or degree < 2:
             raise ValueError(f"got degree={degree!r}; expected a whole number from 2; 2 is about Hebb's rule")
         self.degree, self.separation = degree, separation
-        if isinstance(patterns, Patterns) and weights is not None:
-            raise ValueError("got weights beside a store, which has its own; expected one of them; use reweight")
-        rows = require_binary(patterns.values if isinstance(patterns, Patterns) else patterns)
-        self.patterns = patterns if isinstance(patterns, Patterns) else Patterns(rows, weights=weights)
+        self.patterns = store_of(patterns, weights)
+        self._rows: Kept[Tensor] = Kept()
+        self._binary()
 
     @property
     def d(self) -> int:
@@ -139,37 +138,6 @@ class DenseMemory(nn.Module):
             overlaps.addr_(x[:, j], y)
         return x
 
-    def add(self, patterns: Float[Tensor, "*m d"], *, weight: Any = 1.0) -> list[int]:
-        """Store further patterns; returns their handles.
-
-        Args:
-            patterns: `(d,)` or `(m, d)`, entries -1 and 1.
-            weight: of each, a number or `(m,)`.
-
-        Raises:
-            TypeError: no floating-point tensor.
-            ValueError: other entries, another width, or a weight that is not above 0.
-        """
-        return self.patterns.add(require_binary(states_of(patterns, self.d, "patterns")), weight=weight)
-
-    def remove(self, handles: int | Sequence[int]) -> None:
-        """Forget patterns, as if they had never been stored.
-
-        Raises:
-            KeyError: a handle that is not here.
-            ValueError: nothing would be left.
-        """
-        self.patterns.remove(handles)
-
-    def reweight(self, handles: int | Sequence[int], weight: Any) -> None:
-        """Let patterns count more or less.
-
-        Raises:
-            KeyError: a handle that is not here.
-            ValueError: a weight that is not above 0.
-        """
-        self.patterns.reweight(handles, weight)
-
     def pack(self) -> Artifact:
         """Turn into an artifact."""
         return Artifact(self.kind, {"degree": self.degree, "separation": self.separation}, self.patterns.pack().tensors)
@@ -187,8 +155,13 @@ class DenseMemory(nn.Module):
         sides = [((overlaps + step) / self.d).clamp_min(0).pow(self.degree) for step in (1, -1)]
         return (sides[0] - sides[1]) * weights
 
+    def _binary(self) -> Tensor:
+        """Return the rows, checked once for as long as they stay: a store takes any."""
+        values = self.patterns.values
+        return self._rows.get(lambda: require_binary(values), values)
+
     def _overlaps(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        rows = self.patterns.values.to(x)
+        rows = self._binary().to(x)
         return x @ rows.T, rows
 
     def _states(self, x: Tensor) -> Tensor:

@@ -22,7 +22,6 @@ Reference: Ambrogioni 2024, In search of dispersed memories, equations 8 and 11-
 (`docs/explain/diffusion-memory.md`). Cost: one retrieval a call, O(b n d) time and O(b n) memory.
 """
 
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -32,7 +31,7 @@ from torch import Tensor, nn
 from mnemotrace.core.artifact import Artifact
 from mnemotrace.core.memory import known_of, sigma_of, states_of
 from mnemotrace.memories.lookup import Found, lookup, scores
-from mnemotrace.memories.patterns import Patterns
+from mnemotrace.memories.patterns import Patterns, store_of
 
 Noise = float | Tensor
 
@@ -49,7 +48,7 @@ class DiffusionMemory(nn.Module):
       wrong than `map`.
 
     Attributes:
-        patterns: the store; may be shared with another memory.
+        patterns: the store, by which the memory is edited; may be shared with another memory.
         sigma: noise that a cue is expected to carry where a call does not say; also that of `energy` and `sweep`.
     """
 
@@ -77,9 +76,7 @@ class DiffusionMemory(nn.Module):
         super().__init__()
         if not isinstance(sigma, int | float) or not 0 < sigma < float("inf"):
             raise ValueError(f"got sigma={sigma}; expected one positive, finite number; give others at each call")
-        if isinstance(patterns, Patterns) and weights is not None:
-            raise ValueError("got weights beside a store, which has its own; expected one of them; use reweight")
-        self.patterns = patterns if isinstance(patterns, Patterns) else Patterns(patterns, weights=weights)
+        self.patterns = store_of(patterns, weights)
         self.sigma = float(sigma)
 
     @property
@@ -247,18 +244,6 @@ class DiffusionMemory(nn.Module):
         chances = self.posterior(cue, sigma=sigma).to(source.device)
         drawn = torch.multinomial(chances, count, replacement=True, generator=source)
         return self.patterns.values[drawn.T.to(self.patterns.values.device)]
-
-    def add(self, values: Float[Tensor, "*m d"], *, weight: Any = 1.0) -> list[int]:
-        """Store further patterns; returns their handles. See `Patterns.add`."""
-        return self.patterns.add(values, weight=weight)
-
-    def remove(self, handles: int | Sequence[int]) -> None:
-        """Forget patterns, as if they had never been stored. See `Patterns.remove`."""
-        self.patterns.remove(handles)
-
-    def reweight(self, handles: int | Sequence[int], weight: Any) -> None:
-        """Let patterns count more or less. See `Patterns.reweight`."""
-        self.patterns.reweight(handles, weight)
 
     def pack(self) -> Artifact:
         """Turn into an artifact."""

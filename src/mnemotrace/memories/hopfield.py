@@ -10,12 +10,12 @@ rounding: otherwise a tie would be decided by the order of a sum.
 A feature that a cue leaves open is 0; the guarantee holds for states within [-1, 1].
 
 Reference: Hopfield 1982; Ambrogioni 2024, equations 1 to 3. Cost: a sweep takes O(d) a feature and state, O(b d^2)
-together; `d^2` numbers, and the patterns, which are kept so that they can be removed.
+together; `d^2` numbers, and the patterns, which are kept so that they can be removed: an
+edit forms the couplings anew, when they are next needed.
 """
 
 import math
 import warnings
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -27,7 +27,7 @@ from mnemotrace.core.errors import NumericalWarning
 from mnemotrace.core.linalg import require_finite
 from mnemotrace.core.memory import known_of, states_of
 from mnemotrace.memories.binary import order_of, require_binary, sign_or_keep
-from mnemotrace.memories.patterns import Patterns
+from mnemotrace.memories.patterns import Kept, Patterns, store_of
 from mnemotrace.memories.rules import hebb, pseudo_inverse, storkey
 
 Rule = Literal["hebb", "storkey", "pseudo-inverse"]
@@ -39,20 +39,20 @@ class Hopfield(nn.Module):
     """Couplings and a bias, from patterns or given.
 
     Attributes:
-        couplings: `(d, d)`, symmetric with zero diagonal.
         bias: `(d,)`.
-        patterns: the store; None for given couplings.
+        patterns: the store, by which the network is edited; may be shared with another memory. None where the
+            couplings are given.
         rule: how the couplings follow from them.
         order: of updates.
     """
 
-    couplings: Tensor
     bias: Tensor
+    given: Tensor | None
     kind = "hopfield"
 
     def __init__(
         self,
-        patterns: Float[Tensor, "n d"] | None = None,
+        patterns: Patterns | Float[Tensor, "n d"] | None = None,
         *,
         rule: Rule = "hebb",
         weights: Float[Tensor, " n"] | None = None,
@@ -63,7 +63,7 @@ class Hopfield(nn.Module):
         """Store patterns, or take couplings as they are.
 
         Args:
-            patterns: entries -1 and 1, one pattern a row.
+            patterns: entries -1 and 1, one pattern a row; or a store of such, which is then shared and not copied.
             rule: `"hebb"`, `"storkey"` or `"pseudo-inverse"`; see `memories.rules`.
             weights: how often each pattern counts, for Hebb's rule; None counts each once.
             couplings: instead of patterns.
@@ -87,10 +87,10 @@ class Hopfield(nn.Module):
                 raise ValueError(f"got {name}={value!r}; expected one of {', '.join(names)}")
         self.rule: Rule = rule
         self.order: Order = order
-        self.patterns = None if patterns is None else Patterns(require_binary(patterns), weights=weights)
-        formed = _checked(couplings) if self.patterns is None else self._formed(self.patterns)
-        self.register_buffer("couplings", formed)
-        self.register_buffer("bias", _bias(bias, formed))
+        self.patterns = None if patterns is None else store_of(patterns, weights)
+        self._formed: Kept[Tensor] = Kept()
+        self.register_buffer("given", None if couplings is None else _checked(couplings))
+        self.register_buffer("bias", _bias(bias, self.couplings))
         if order == "synchronous":
             warnings.warn(
                 "synchronous updates can raise the energy and end in cycles of length 2, which recall reports",
@@ -99,9 +99,22 @@ class Hopfield(nn.Module):
             )
 
     @property
+    def couplings(self) -> Float[Tensor, "d d"]:
+        """Symmetric, with zero diagonal; formed anew when the store has changed.
+
+        Raises:
+            ValueError: the store has rows with other entries than -1 and 1, or weights with another rule than Hebb's.
+        """
+        if self.given is not None:
+            return self.given
+        store = self.patterns
+        assert store is not None
+        return self._formed.get(lambda: self._form(store), store.values, store.weights)
+
+    @property
     def d(self) -> int:
         """Number of features."""
-        return len(self.couplings)
+        return len(self.bias)
 
     def __len__(self) -> int:
         """Count stored patterns; 0 for given couplings."""
@@ -154,79 +167,27 @@ class Hopfield(nn.Module):
                 x[j] = new
         return x.T.contiguous()
 
-    def add(self, patterns: Float[Tensor, "*m d"], *, weight: Any = 1.0) -> list[int]:
-        """Store further patterns; returns their handles.
-
-        Args:
-            patterns: `(d,)` or `(m, d)`, entries -1 and 1.
-            weight: of each, a number or `(m,)`; other than 1 for Hebb's rule only.
-
-        Raises:
-            ValueError: other entries or another width, or a network of given couplings.
-        """
-        store = self._editable()
-        rows = require_binary(states_of(patterns, self.d, "patterns"))
-        self._require_equal(torch.as_tensor(weight))
-        handles = store.add(rows, weight=weight)
-        self._form()
-        return handles
-
-    def remove(self, handles: int | Sequence[int]) -> None:
-        """Forget patterns, as if they had never been stored.
-
-        Raises:
-            KeyError: a handle that is not here.
-            ValueError: nothing would be left, or a network of given couplings.
-        """
-        self._editable().remove(handles)
-        self._form()
-
-    def reweight(self, handles: int | Sequence[int], weight: Any) -> None:
-        """Let patterns count more or less, with Hebb's rule.
-
-        Raises:
-            KeyError: a handle that is not here.
-            ValueError: a weight that is not above 0, another rule, or a network of given couplings.
-        """
-        store = self._editable()
-        self._require_equal(torch.as_tensor(weight))
-        store.reweight(handles, weight)
-        self._form()
-
     def pack(self) -> Artifact:
         """Turn into an artifact."""
-        tensors = {"couplings": self.couplings, "bias": self.bias}
-        stored = {} if self.patterns is None else self.patterns.pack().tensors
-        return Artifact(self.kind, {"rule": self.rule, "order": self.order}, {**tensors, **stored})
+        tensors = {"bias": self.bias}
+        tensors |= {"couplings": self.couplings} if self.patterns is None else self.patterns.pack().tensors
+        return Artifact(self.kind, {"rule": self.rule, "order": self.order}, tensors)
 
     @classmethod
     def unpack(cls, artifact: Artifact) -> "Hopfield":
-        """Rebuild from an artifact; a synchronous network warns again."""
+        """Rebuild from an artifact, forming the couplings anew; a synchronous network warns again."""
         tensors = artifact.tensors
-        found = cls(couplings=tensors["couplings"], bias=tensors["bias"], **artifact.header)
-        found.patterns = Patterns.unpack(artifact) if "values" in tensors else None
-        return found
+        if "values" in tensors:
+            return cls(Patterns.unpack(artifact), bias=tensors["bias"], **artifact.header)
+        return cls(couplings=tensors["couplings"], bias=tensors["bias"], **artifact.header)
 
-    def _form(self) -> None:
-        self.couplings = self._formed(self._editable())
-
-    def _formed(self, store: Patterns) -> Tensor:
+    def _form(self, store: Patterns) -> Tensor:
+        rows = require_binary(store.values)
         if self.rule == "hebb":
-            return hebb(store.values, weights=store.weights)
-        self._require_equal(store.weights)
-        return storkey(store.values) if self.rule == "storkey" else pseudo_inverse(store.values)[0]
-
-    def _require_equal(self, weights: Tensor) -> None:
-        if self.rule != "hebb" and not bool((weights == 1).all()):
+            return hebb(rows, weights=store.weights)
+        if store.log_weights is not None:
             raise ValueError(f"got weights with rule={self.rule!r}; expected none; only Hebb's rule is a weighted sum")
-
-    def _editable(self) -> Patterns:
-        if self.patterns is None:
-            raise ValueError(
-                "got an edit of a network with given couplings, which keeps no patterns; expected one that was made "
-                "from patterns; add an outer product to the couplings yourself"
-            )
-        return self.patterns
+        return storkey(rows) if self.rule == "storkey" else pseudo_inverse(rows)[0]
 
 
 def _checked(couplings: Any) -> Tensor:

@@ -7,8 +7,9 @@ The softmax of the scores (`scores`) is the posterior over patterns and :math:`\
 modern Hopfield network at :math:`\beta = p`, and the exact denoiser of an empirical distribution.
 
 There are three paths. `dense` holds all scores; patterns that together weigh less than the rounding of the type are
-left out of the second product, which makes a concentrated retrieval nearly twice as fast. `stream` (`streaming`) holds
-none of them and is exact too. `top` holds all scores and sums the best `k` patterns only, with
+left out of the second product, which makes a concentrated retrieval nearly twice as fast (not in small stores, where
+looking for them costs more than the product). `stream` (`streaming`) holds none of them and is exact too. `top` holds
+all scores and sums the best `k` patterns only, with
 
 .. math:: |\hat y_k - \hat y| \le 2 (1 - m_k) \max_n |y_n|
 
@@ -34,6 +35,7 @@ from mnemotrace.memories.streaming import needs_gradient, negligible, stream
 
 Path = Literal["auto", "dense", "stream", "top"]
 MEMORY = 64 << 20
+_SMALL = 1 << 15
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +95,7 @@ def lookup(
     found = scores(x, patterns, precision, **given)
     if path == "top":
         return _best(found, patterns, min(top, len(patterns)), squares)
-    if needs_gradient(found):
+    if needs_gradient(found) or patterns.numel() <= _SMALL:
         return Found(torch.softmax(found, 1) @ patterns.to(found.dtype), torch.logsumexp(found, 1))
     return _pruned(found, patterns)
 

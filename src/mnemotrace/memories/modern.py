@@ -15,7 +15,6 @@ Cost: a sweep and an energy are one retrieval each (`lookup`).
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -25,7 +24,7 @@ from torch import Tensor, nn
 from mnemotrace.core.artifact import Artifact
 from mnemotrace.core.memory import known_of, states_of
 from mnemotrace.memories.lookup import Found, lookup, scores
-from mnemotrace.memories.patterns import Patterns, version_of
+from mnemotrace.memories.patterns import Kept, Patterns, store_of
 from mnemotrace.memories.separation import separating_beta
 
 
@@ -35,7 +34,7 @@ class ModernHopfield(nn.Module):
     Called as a module it makes one step: attention over the patterns, differentiable in the states.
 
     Attributes:
-        patterns: the store; may be shared with another memory.
+        patterns: the store, by which the memory is edited; may be shared with another memory.
         norms: whether the patterns' norms are taken into account.
     """
 
@@ -67,23 +66,18 @@ class ModernHopfield(nn.Module):
         super().__init__()
         if beta != "auto" and not (isinstance(beta, int | float) and 0 < beta < math.inf):
             raise ValueError(f"got beta={beta!r}; expected a positive, finite number, or 'auto'")
-        if isinstance(patterns, Patterns) and weights is not None:
-            raise ValueError("got weights beside a store, which has its own; expected one of them; use reweight")
-        self.patterns = patterns if isinstance(patterns, Patterns) else Patterns(patterns, weights=weights)
+        self.patterns = store_of(patterns, weights)
         self.norms = norms
         self._beta = beta if beta == "auto" else float(beta)
-        self._separating: tuple[Tensor, Tensor, int, float] | None = None
+        self._separating: Kept[float] = Kept()
 
     @property
     def beta(self) -> float:
         """Inverse temperature; with `"auto"`, that of the patterns as they are now."""
         if self._beta != "auto":
             return float(self._beta)
-        store, known = self.patterns, self._separating
-        squares, weights, version = store.squares, store.weights, version_of(store.weights)
-        if known is None or known[0] is not squares or known[1] is not weights or known[2] != version:
-            known = self._separating = (squares, weights, version, separating_beta(store, norms=self.norms))
-        return known[3]
+        store = self.patterns
+        return self._separating.get(lambda: separating_beta(store, norms=self.norms), store.values, store.weights)
 
     @property
     def d(self) -> int:
@@ -144,18 +138,6 @@ class ModernHopfield(nn.Module):
         """
         rows = states_of(x, self.d, "states")
         return torch.softmax(scores(rows, self.patterns.values, self._precision(rows), **self._given()), 1)
-
-    def add(self, values: Float[Tensor, "*m d"], *, weight: Any = 1.0) -> list[int]:
-        """Store further patterns; returns their handles. See `Patterns.add`."""
-        return self.patterns.add(values, weight=weight)
-
-    def remove(self, handles: int | Sequence[int]) -> None:
-        """Forget patterns, as if they had never been stored. See `Patterns.remove`."""
-        self.patterns.remove(handles)
-
-    def reweight(self, handles: int | Sequence[int], weight: Any) -> None:
-        """Let patterns count more or less. See `Patterns.reweight`."""
-        self.patterns.reweight(handles, weight)
 
     def pack(self) -> Artifact:
         """Turn into an artifact."""

@@ -6,12 +6,15 @@ as the logarithm. Removing a pattern leaves the store as if it had never been th
 Rows are only ever read, so they may lie in a file: `Patterns.open` maps a numpy file, and what `mt.load` returns is
 mapped as well, so a store of any size opens at once and is brought in part by part as it is used.
 
+What a memory calculates from its rows follows every change (`Kept`), so a memory is edited by editing its store:
+`memory.patterns.add(rows)`.
+
 Cost: checking reads the rows once; adding and removing copy them into memory, O(n d).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +26,23 @@ from mnemotrace.core.memory import states_of
 from mnemotrace.memories.scores import squared_norms
 
 _PART = 4096
+
+T = TypeVar("T")
+
+
+class Kept(Generic[T]):
+    """What was calculated from tensors, kept until one of them is another one or was written to."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self._known: tuple[tuple[Tensor, ...], tuple[int, ...], T] | None = None
+
+    def get(self, calculate: Callable[[], T], *tensors: Tensor) -> T:
+        """Return what `calculate` makes of the tensors as they are now."""
+        known, versions = self._known, tuple(map(_version_of, tensors))
+        if known is None or known[1] != versions or any(a is not b for a, b in zip(known[0], tensors, strict=True)):
+            known = self._known = (tensors, versions, calculate())
+        return known[2]
 
 
 class Patterns(nn.Module):
@@ -60,7 +80,8 @@ class Patterns(nn.Module):
         for part in values.split(_PART):
             states_of(part, values.shape[1], "patterns")
         rows = values.detach()
-        self._squares: tuple[Tensor, int, Tensor] | None = None
+        self._squares: Kept[Tensor] = Kept()
+        self._log_weights: Kept[Tensor | None] = Kept()
         self.register_buffer("values", rows)
         self.register_buffer("weights", _weights(weights, rows))
         self.register_buffer("handles", torch.arange(len(rows)))
@@ -102,15 +123,12 @@ class Patterns(nn.Module):
     @property
     def squares(self) -> Float[Tensor, " n"]:
         """Squared norms of the rows, at least float32; calculated once for as long as the rows stay."""
-        known, version = self._squares, version_of(self.values)
-        if known is None or known[0] is not self.values or known[1] != version:
-            known = self._squares = (self.values, version, squared_norms(self.values))
-        return known[2]
+        return self._squares.get(lambda: squared_norms(self.values), self.values)
 
     @property
     def log_weights(self) -> Float[Tensor, " n"] | None:
-        """Logarithms of the weights; None where all count once."""
-        return None if bool((self.weights == 1).all()) else self.weights.log()
+        """Logarithms of the weights, None where all count once; calculated once for as long as the weights stay."""
+        return self._log_weights.get(lambda: _logarithms(self.weights), self.weights)
 
     def add(self, values: Float[Tensor, "*m d"], *, weight: Any = 1.0) -> list[int]:
         """Store further rows; returns their handles.
@@ -186,9 +204,26 @@ class Patterns(nn.Module):
         return store
 
 
-def version_of(tensor: Tensor) -> int:
+def store_of(patterns: "Patterns | Tensor", weights: Tensor | None) -> Patterns:
+    """Return the store of a memory: the one that is given, which is then shared, or a new one of rows.
+
+    Raises:
+        ValueError: weights beside a store, or as `Patterns`.
+    """
+    if not isinstance(patterns, Patterns):
+        return Patterns(patterns, weights=weights)
+    if weights is not None:
+        raise ValueError("got weights beside a store, which has its own; expected one of them; use reweight")
+    return patterns
+
+
+def _version_of(tensor: Tensor) -> int:
     """Return how often a tensor was written to; inference tensors do not count, and cannot be."""
     return 0 if tensor.is_inference() else tensor._version
+
+
+def _logarithms(weights: Tensor) -> Tensor | None:
+    return None if bool((weights == 1).all()) else weights.log()
 
 
 _TENSORS = ("values", "weights", "handles", "following")

@@ -42,9 +42,9 @@ from mnemotrace.core.edit import Edit
 from mnemotrace.core.linalg import spectrum
 from mnemotrace.core.progress import Progress
 from mnemotrace.modification.contexts import Contexts, Lookup
-from mnemotrace.modification.memit import CLAMP, LEARNING_RATE, STEPS, WEIGHT_DECAY, drawn, require_positive
-from mnemotrace.modification.spread import check_facts, check_values, checked_sites, facts_of, manifest_of, spread
-from mnemotrace.modification.values import Values, values
+from mnemotrace.modification.memit import CLAMP, LEARNING_RATE, STEPS, WEIGHT_DECAY, drawn, require_positive, wanted
+from mnemotrace.modification.spread import check_facts, checked_sites, facts_of, manifest_of, spread
+from mnemotrace.modification.values import Values
 from mnemotrace.stats.moments import Moments, Statistics
 
 if TYPE_CHECKING:
@@ -194,22 +194,9 @@ def alphaedit(
     asked = {fact.prompt for fact in facts}
     earlier = [fact for fact in facts_of(previous) if fact.prompt not in asked]
     contexts = drawn(model, tokenizer, contexts, generator)
-    if found is None:
-        found = values(
-            model,
-            tokenizer,
-            facts,
-            layer=max(sites),
-            at="block",
-            contexts=contexts,
-            lookup=lookup,
-            steps=steps,
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            clamp=clamp,
-            progress=progress,
-        )
-    check_values(found, facts)
+    descent = {"steps": steps, "learning_rate": learning_rate, "weight_decay": weight_decay, "clamp": clamp}
+    where = {"layer": max(sites), "lookup": lookup, "contexts": contexts}
+    found = wanted(found, model, tokenizer, facts, **where, **descent, progress=progress)
 
     def solve(moments: Moments, residual: Tensor, columns: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
         return NullSpace.of(moments, energy=energy).update(residual, columns, before, ridge=ridge)

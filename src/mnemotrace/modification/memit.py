@@ -17,7 +17,7 @@ Reference: Meng et al. 2023, Mass-editing memory in a transformer, section 4. Co
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -94,22 +94,9 @@ def memit(
     sites = checked_sites(model, layers, statistics, previous)
     require_positive("weight", weight)
     contexts = drawn(model, tokenizer, contexts, generator)
-    if found is None:
-        found = values(
-            model,
-            tokenizer,
-            facts,
-            layer=max(sites),
-            at="block",
-            contexts=contexts,
-            lookup=lookup,
-            steps=steps,
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            clamp=clamp,
-            progress=progress,
-        )
-    check_values(found, facts)
+    descent = {"steps": steps, "learning_rate": learning_rate, "weight_decay": weight_decay, "clamp": clamp}
+    where = {"layer": max(sites), "lookup": lookup, "contexts": contexts}
+    found = wanted(found, model, tokenizer, facts, **where, **descent, progress=progress)
 
     def solve(moments: Moments, residual: Tensor, columns: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
         return Solver.of(moments, ridge=ridge).update(residual, columns, weight=weight * moments.d)
@@ -144,6 +131,16 @@ def drawn(
     if contexts is not None:
         return contexts
     return sampled(model, tokenizer, count=CONTEXTS, lengths=(LENGTH,), generator=generator)
+
+
+def wanted(
+    found: Values | None, model: nn.Module, tokenizer: "PreTrainedTokenizerBase", facts: Sequence[Fact], **settings: Any
+) -> Values:
+    """Return the values that were given, after checking them, or find them at a block; see `values`."""
+    if found is None:
+        found = values(model, tokenizer, facts, at="block", **settings)
+    check_values(found, facts)
+    return found
 
 
 def require_positive(name: str, value: float) -> None:

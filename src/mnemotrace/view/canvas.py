@@ -101,6 +101,8 @@ def short(value: float | None) -> str:
     """Format a number for a cell of a drawing."""
     if value is None:
         return "–"
+    if isinstance(value, int):
+        return str(value)
     if 0 < abs(value) < TINY:
         return f"{value:.0e}".replace("e-0", "e-")
     return f"{value:.2f}" if abs(value) < 10 else f"{value:.0f}"

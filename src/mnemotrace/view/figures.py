@@ -6,7 +6,21 @@ from typing import Any
 
 from mnemotrace.core.artifact import Artifact
 from mnemotrace.core.site import layer_of
-from mnemotrace.view import causal_trace, comparison, direction, drawing, mask, suggestion, verdict
+from mnemotrace.view import (
+    capacity,
+    causal_trace,
+    census,
+    comparison,
+    consolidation,
+    direction,
+    drawing,
+    mask,
+    recall,
+    reconstruction,
+    suggestion,
+    training,
+    verdict,
+)
 from mnemotrace.view.drawing import Cloud, Estimate, Series
 from mnemotrace.view.figure import ALARM, CONTROL, SECOND, SERIES, TRACE, Figure
 from mnemotrace.view.values import finite, marked, number, ordered_criteria, part, points, strongest, worst
@@ -251,4 +265,10 @@ _FIGURES: dict[str, tuple[Callable[[Artifact], Figure | None], ...]] = {
     "mask": (mask.figure,),
     "direction": (direction.figure,),
     "comparison": (comparison.writing, comparison.erasing),
+    "capacity": (capacity.figure,),
+    "census": (census.figure,),
+    "consolidation": (consolidation.effective, consolidation.replays, training.figure),
+    "denoiser": (training.figure,),
+    "recall": (recall.way, recall.posterior),
+    "reconstruction": (reconstruction.figure,),
 }

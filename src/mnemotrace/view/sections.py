@@ -5,10 +5,23 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mnemotrace.core.artifact import Artifact
-from mnemotrace.view import causal_trace, comparison, mask, suggestion, verdict
+from mnemotrace.view import (
+    capacity,
+    causal_trace,
+    census,
+    comparison,
+    consolidation,
+    mask,
+    memory,
+    recall,
+    reconstruction,
+    suggestion,
+    verdict,
+)
 from mnemotrace.view.figure import Figure
 from mnemotrace.view.figures import figures_of
 from mnemotrace.view.tables import Rows, behaviour, table, written
+from mnemotrace.view.together import grouped
 from mnemotrace.view.values import (
     finite,
     marked,
@@ -21,93 +34,9 @@ from mnemotrace.view.values import (
     strongest,
     worst,
 )
+from mnemotrace.view.words import MEMORIES, OTHER, WORDS
 
 LONG = 30
-# kind: heading, what its figure shows, what it does not prove
-WORDS = {
-    "causal_trace": (
-        "Trace",
-        "The subject was made unreadable with noise; then one thing of the untouched run was put back, at one token "
-        "and layer, and the cell says how much of the answer's probability returned. The subject's tokens have a star.",
-        "That the answer is stored where putting back helps: a state may only pass by. Severed maps tell more.",
-    ),
-    "suggestion": (
-        "Choose layers",
-        "How much of the answer's probability hangs on the MLPs from a layer on, where the rest of that token's state "
-        "is what it was in the untouched run: at the last token of the subject, and of the prompt. Bars are standard "
-        "errors over facts.",
-        "That an edit there works best: where tracing points and where edits work often differ. Write one and judge "
-        "it.",
-    ),
-    "engram": (
-        "Find",
-        "Where the memory sits: at each site the size of its trace beside the weight's own, how strongly the trace "
-        "also answers to what must be kept (leak), and how much of the memory it fails to reproduce (miss).",
-        "That the network uses it: a large trace is a place to look, not a cause. The criteria test that.",
-    ),
-    "criteria": (
-        "Prove",
-        "Four tests of the trace by what the network then does, each above random traces of equal size, rank and "
-        "spectrum; bars are confidence intervals.",
-        "Anything about prompts that were not scored: a phrasing nobody tried may still call the memory up.",
-    ),
-    "calibration": (
-        "Calibrate",
-        "Every edit that was tried on held-out data: what it leaves of the memory against the worst it costs "
-        "elsewhere. No edit is better in both than those on the line.",
-        "That nothing else was lost: only what was measured can be seen here, and the chosen edit was picked on these "
-        "data, so expect slightly less on new ones.",
-    ),
-    "edit": (
-        "Edit",
-        "What is added to which parameter, and what it takes to store it.",
-        "That a small edit has a small effect: apply it and measure.",
-    ),
-    "verdict": (
-        "Judge",
-        "What the network says after an edit of facts, beside the untouched one: to the prompts themselves, asked "
-        "otherwise, about others, and about what follows; by the probability of the wanted answer, teacher-forced, and "
-        "as the network goes on by itself.",
-        "Anything about prompts that were not asked. The probability and the teacher-forced reading flatter: they are "
-        "given the answer up to each token.",
-    ),
-    "comparison": (
-        "Compare",
-        "Every method on the same memories: what the network then answers, by itself, teacher-forced and by "
-        "probability, and the four criteria of each method's edit, each beside random edits of the same size. The "
-        "first row is the untouched network, the last a random edit as large as the largest method.",
-        "That one method is better everywhere: this is one network, one set of memories and one setting a method. To "
-        "write and to erase are different questions, so compare within a block only.",
-    ),
-    "direction": (
-        "Erase a concept",
-        "The directions in activation space that tell of a concept, how strongly each does, and how much of the "
-        "activations' variance goes with it when it is taken away.",
-        "That the network has forgotten: no linear reader finds the concept here, another may, and the network can "
-        "form it again further on.",
-    ),
-    "mask": (
-        "Graft",
-        "The few entries of a fine-tuned network that carry its new skill into the network that it was tuned from: how "
-        "many of each parameter, and the score beside random entries and the largest movers of equal number.",
-        "That the skill is only there: other entries of the tuned network may carry it too.",
-    ),
-    "depth": (
-        "Depth",
-        "Whether the memory is gone or only hidden: what a fresh probe still reads at each site, and how few steps of "
-        "training bring the memory back.",
-        "Absence: a probe that reads nothing says that this probe reads nothing; another reader might.",
-    ),
-    "statistics": (
-        "Statistics",
-        "What was collected, and from how many rows at each site.",
-        "Anything about a memory: these are second moments of what the sites received.",
-    ),
-}
-OTHER = (
-    "The header of an artifact for which this page has no drawing, as it is.",
-    "Anything beyond what its own method does.",
-)
 
 
 @dataclass(frozen=True)
@@ -139,14 +68,14 @@ def sections(artifacts: Iterable[Artifact], *, drawn: bool = True) -> list[Secti
     """Make a section of every artifact except a demonstration, in the order of the page.
 
     Args:
-        artifacts: in any order; of one kind they keep theirs and are counted.
+        artifacts: in any order; of one kind they keep theirs and are counted, or share a section where they compare.
         drawn: whether figures will be seen, so that their numbers may be folded away.
     """
     rank = {kind: index for index, kind in enumerate(WORDS)}
     ordered = sorted((a for a in artifacts if a.kind != "demo"), key=lambda a: rank.get(a.kind, len(rank)))
     count: dict[str, int] = {}
     found: list[Section] = []
-    for position, artifact in enumerate(ordered, 1):
+    for position, artifact in enumerate(grouped(ordered), 1):
         count[artifact.kind] = count.get(artifact.kind, 0) + 1
         title, shows, caveat = WORDS.get(artifact.kind, (artifact.kind.replace("_", " ").capitalize(), *OTHER))
         found.append(
@@ -157,14 +86,23 @@ def sections(artifacts: Iterable[Artifact], *, drawn: bool = True) -> list[Secti
                 caveat=caveat,
                 figures=figures_of(artifact),
                 remarks=_REMARKS.get(artifact.kind, lambda _: [])(artifact),
-                terms=[
-                    (name, str(seen["meaning"])) for name, seen in ordered_criteria(artifact) if seen.get("meaning")
-                ],
+                terms=_terms(artifact),
                 numbers=_numbers(artifact, drawn),
-                made=provenance(artifact) if artifact.kind in WORDS else [],
+                made=_made(artifact),
             )
         )
     return found
+
+
+def _made(artifact: Artifact) -> list[tuple[str, str]]:
+    told = artifact.kind in WORDS and (artifact.kind not in MEMORIES or part(artifact.header, "manifest"))
+    return provenance(artifact) if told else []
+
+
+def _terms(artifact: Artifact) -> list[tuple[str, str]]:
+    if artifact.kind in MEMORIES:
+        return memory.summary(artifact)
+    return [(name, str(seen["meaning"])) for name, seen in ordered_criteria(artifact) if seen.get("meaning")]
 
 
 def _numbers(artifact: Artifact, drawn: bool) -> list[Numbers]:
@@ -260,6 +198,12 @@ _REMARKS: dict[str, Callable[[Artifact], list[str]]] = {
     "suggestion": suggestion.remarks,
     "verdict": verdict.remarks,
     "comparison": comparison.remarks,
+    "capacity": capacity.remarks,
+    "census": census.remarks,
+    "consolidation": consolidation.remarks,
+    "recall": recall.remarks,
+    "reconstruction": reconstruction.remarks,
+    **dict.fromkeys(MEMORIES, memory.remarks),
 }
 _CAPTIONS = {
     "engram": "Evidence by site",
@@ -274,6 +218,18 @@ _CAPTIONS = {
     "direction": "Directions",
     "comparison": "Answers by probability / teacher-forced / by itself, and costs",
     "statistics": "What was collected",
+    "capacity": "Recall by number of patterns",
+    "census": "Shares of what was generated",
+    "consolidation": "Episodes that were replayed most",
+    "recall": "Cues",
+    "reconstruction": "Cues",
+    **dict.fromkeys(MEMORIES, "What is stored"),
+    "mixture": "Parts",
 }
-_EXTRA = {"frontier": "Every edit that was tried", "relearning": "Scores while relearning"}
-_FOLDED = ("engram", "depth")
+_EXTRA = {
+    "frontier": "Every edit that was tried",
+    "relearning": "Scores while relearning",
+    "reconstruction": "Every feature",
+    "loss": "Losses",
+}
+_FOLDED = ("engram", "depth", "capacity", "consolidation", *(kind for kind in MEMORIES if kind != "mixture"))

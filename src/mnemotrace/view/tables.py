@@ -6,7 +6,20 @@ from typing import Any
 from torch import Tensor
 
 from mnemotrace.core.artifact import Artifact
-from mnemotrace.view import causal_trace, comparison, direction, mask, suggestion, verdict
+from mnemotrace.view import (
+    capacity,
+    causal_trace,
+    census,
+    comparison,
+    consolidation,
+    direction,
+    mask,
+    memory,
+    recall,
+    reconstruction,
+    suggestion,
+    verdict,
+)
 from mnemotrace.view.values import (
     MEASURES,
     NONE,
@@ -22,6 +35,7 @@ from mnemotrace.view.values import (
     strongest,
     worst,
 )
+from mnemotrace.view.words import MEMORIES
 
 Rows = list[tuple[str, ...]]
 Table = tuple[tuple[str, ...], Rows]
@@ -235,6 +249,12 @@ _SUMMARIES: dict[str, Callable[[Artifact], list[tuple[str, str]]]] = {
     "statistics": _count("sites", "sites"),
     "demo": _of_demo,
     "comparison": comparison.summary,
+    "capacity": capacity.summary,
+    "census": census.summary,
+    "consolidation": consolidation.summary,
+    "recall": recall.summary,
+    "reconstruction": reconstruction.summary,
+    **dict.fromkeys(MEMORIES, memory.summary),
 }
 _TABLES: dict[str, Callable[[Artifact], Table]] = {
     "engram": _engram,
@@ -250,4 +270,10 @@ _TABLES: dict[str, Callable[[Artifact], Table]] = {
     "statistics": _statistics,
     "demo": _demo,
     "comparison": comparison.answers,
+    "capacity": capacity.table,
+    "census": census.table,
+    "consolidation": consolidation.table,
+    "recall": recall.table,
+    "reconstruction": reconstruction.table,
+    **dict.fromkeys(MEMORIES, memory.table),
 }
