@@ -7,18 +7,16 @@ of the note that the gates R5 to R13 come from stand beside ours ("note"); its n
 """
 
 import warnings
-from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import product
 from statistics import median
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 import mnemotrace as mt
-from benchmarks.figures import OUT, REPOSITORY, Figure, data_folder, idx, main, right
+from benchmarks.figures import OUT, REPOSITORY, Figure, main, right
+from benchmarks.papers.recalled import Mnist, load, network, pictures, trained
 from mnemotrace.core.episode import MeanTrace
 from mnemotrace.core.errors import SourceIgnored
 from mnemotrace.evaluation.recollection import RecollectionEvidence, examine
@@ -31,73 +29,6 @@ PICTURE = REPOSITORY / "docs" / "images" / "recollection_mnist.png"
 FREE = ("random", "centre", "nearest", "distribute_sum")
 LEARNT = ("fc3", "relu_fc2", "relu_fc1", "pool3", "pool2")
 NOTED = {"deconvnet": "0.633", "std, no clamp": "0.275", "no normalisation": "0.280", "std, clamp, masks": "0.838"}
-
-
-@dataclass(frozen=True)
-class Mnist:
-    """Images to learn from and images to recall, `(n, 1, 28, 28)` in [0, 1], with labels."""
-
-    learn: tuple[Tensor, Tensor]
-    test: tuple[Tensor, Tensor]
-    probes: tuple[Tensor, Tensor]
-
-
-def load(quick: bool) -> Mnist:
-    """Split the 10,000 test images 8,000 to 2,000 with seed 1; 200 of the latter are probes."""
-    folder = data_folder("mnist")
-    images, labels = (idx(folder / f"t10k-{name}-ubyte.gz") for name in ("images-idx3", "labels-idx1"))
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(1))
-    chosen = torch.randperm(2000, generator=torch.Generator().manual_seed(2))[: 80 if quick else 200]
-    parts = [order[: 400 if quick else 8000], order[8000:], order[8000:][chosen]]
-    return Mnist(*((images[part].view(-1, 1, 28, 28), labels[part]) for part in parts))
-
-
-def network(pool: str, generator: torch.Generator) -> nn.Sequential:
-    """Draw conv 32, pool, conv 64, pool, conv 96, conv 64, pool, 256, 256, 10; pools 3/2, `max` or `conv`."""
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-
-    def add(name: str, layer: nn.Module) -> None:
-        layers[name] = layer
-        layers[f"relu_{name}"] = nn.ReLU()
-
-    def halve(name: str, c: int) -> None:
-        if pool == "max":
-            layers[name] = nn.MaxPool2d(3, 2)
-        else:
-            add(name, nn.Conv2d(c, c, 3, stride=2))
-
-    add("conv1", nn.Conv2d(1, 32, 5, padding=2))
-    halve("pool1", 32)
-    add("conv2", nn.Conv2d(32, 64, 5, padding=2))
-    halve("pool2", 64)
-    add("conv3", nn.Conv2d(64, 96, 3, padding=1))
-    add("conv4", nn.Conv2d(96, 64, 3, padding=1))
-    halve("pool3", 64)
-    layers["flat"] = nn.Flatten()
-    add("fc1", nn.Linear(256, 256))
-    add("fc2", nn.Linear(256, 256))
-    layers["fc3"] = nn.Linear(256, 10)
-    for layer in layers.values():
-        if isinstance(layer, (nn.Conv2d, nn.Linear)):
-            bound = layer.weight[0].numel() ** -0.5
-            nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
-            nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
-    return nn.Sequential(layers)
-
-
-def trained(data: Mnist, pool: str, *, epochs: int, seed: int = 0) -> nn.Sequential:
-    """Train with Adam 1e-3 and batches of 50; all randomness from one generator."""
-    generator = torch.Generator().manual_seed(seed)
-    model = network(pool, generator)
-    images, labels = data.learn
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
-    for _ in range(epochs):
-        for batch in torch.randperm(len(labels), generator=generator).split(50):
-            loss = F.cross_entropy(model(images[batch]), labels[batch])
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-    return model.eval().requires_grad_(False)
 
 
 def named(name: str, found: Likeness, note: str = "") -> list[Figure]:
@@ -200,16 +131,6 @@ def without_traces(nets: dict[str, nn.Module], data: Mnist) -> list[Figure]:
     ]
 
 
-def pictures(model: nn.Module, source: Tensor | Source, images: Tensor, rules: Rules, trace: Tensor | None) -> Tensor:
-    """Recall, a hundred images at a time."""
-    found: list[Tensor] = []
-    for rows in torch.arange(len(images)).split(100):
-        start = source[rows] if isinstance(source, Tensor) else source
-        own = None if trace is None else trace[rows]
-        found.append(recollect(model, start, trace=own, x=images[rows], rules=rules, controls=False).images)
-    return torch.cat(found)
-
-
 def class_means(model: nn.Module, data: Mnist) -> tuple[list[Figure], Tensor]:
     """R10: switches learnt as means of a class, not recorded."""
     learnt, classes = data.learn
@@ -297,7 +218,7 @@ def draw(found: dict[str, RecollectionEvidence], prototype: Tensor) -> None:
     ]
     columns = len(rows[0][1])
     sheet = Sheet(figsize=(0.66 * columns + 2.4, 0.68 * len(rows) + 0.1), layout="constrained", facecolor="white")
-    sheet.get_layout_engine().set(w_pad=0.015, h_pad=0.015, wspace=0, hspace=0)
+    sheet.get_layout_engine().set(w_pad=0.015, h_pad=0.015, wspace=0, hspace=0, rect=(0.008, 0, 0.99, 1))
     for line, (name, images) in zip(sheet.subplots(len(rows), columns, squeeze=False), rows, strict=True):
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9.5)
         for cell, picture in zip(line, images, strict=False):

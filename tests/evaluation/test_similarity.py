@@ -94,18 +94,30 @@ def test_edges_do_not_see_an_inversion(generator: torch.Generator) -> None:
     assert found.identified.value == 0
 
 
-def test_means_equal_a_loop_over_pairs(generator: torch.Generator) -> None:
+def test_means_equal_a_loop_over_recalls(generator: torch.Generator) -> None:
     originals, own = _images(generator), torch.tensor([3, 3, 7, 0])
     recalls = _images(generator, 4)
     found = likeness(recalls, originals, labels=LABELS, own=own)
     pairs = similarity.correlations(recalls, originals)
-    parts: dict[str, list[float]] = {"own": [], "same": [], "different": []}
-    for i, row in enumerate(own.tolist()):
-        for j in range(12):
-            name = "own" if j == row else "same" if LABELS[j] == LABELS[row] else "different"
-            parts[name].append(float(pairs[i, j]))
-    for name, values in parts.items():
-        assert getattr(found.correlation, name) == pytest.approx(sum(values) / len(values), abs=1e-12)
+    same = [
+        float(pairs[i, [j for j in range(12) if LABELS[j] == LABELS[r] and j != r]].mean()) for i, r in enumerate(own)
+    ]
+    other = [float(pairs[i, LABELS[r] != LABELS].mean()) for i, r in enumerate(own)]
+    assert found.correlation.own == pytest.approx(sum(float(pairs[i, r]) for i, r in enumerate(own)) / 4, abs=1e-12)
+    assert found.correlation.same == pytest.approx(sum(same) / 4, abs=1e-12)
+    assert found.correlation.different == pytest.approx(sum(other) / 4, abs=1e-12)
+
+
+def test_one_picture_a_class_is_as_like_its_own_as_others_whatever_the_sizes_of_classes(
+    generator: torch.Generator,
+) -> None:
+    originals, labels = _images(generator, 30), torch.arange(30).clamp_max(20).div(5, rounding_mode="floor")
+    labels = torch.where(labels < 2, labels, 2)
+    pictures = _images(generator, 3)
+    pictures[2] = originals[labels == 2].mean(0)  # very like the largest class
+    found = likeness(pictures[labels], originals, labels=labels)
+    for means in (found.correlation, found.high_pass, found.edges, found.structure):
+        assert means.own == pytest.approx(means.same, abs=1e-9)
 
 
 def test_a_class_prototype_is_identified_no_better_than_by_chance(generator: torch.Generator) -> None:

@@ -91,6 +91,7 @@ def test_a_unit_that_is_silent_at_the_start_fires_in_the_end(site: str | None) -
     assert not model[:2](grey).any()
     assert not torch.autograd.grad(model(grey)[:, 1].sum(), grey)[0].any()
     found = visualise(model, Objective.unit(1, site=site, position="centre"), shape=(1, 12, 12), steps=120)
+    assert float(found.curve[0]) == pytest.approx(-0.5)  # from the silent start itself, not from one drawn anew
     assert float(found.activation) > 0
     assert float(found.images.std()) > 0.05
 

@@ -149,7 +149,7 @@ def _norm(  # noqa: PLR0917
 
     def reverse(g: Tensor, scale: Tensor) -> Tensor:
         u = grouped(g if weight is None else g * weight.detach())
-        return ((u - u.mean(-1, keepdim=True) if False else u) * scale).reshape(g.shape)
+        return ((u - u.mean(-1, keepdim=True) if centred else u) * scale).reshape(g.shape)
 
     shape = (*grouped(still).shape[:-1], 1)
     return watch.see(

@@ -40,7 +40,7 @@ _CHUNK = 2_000_000
 
 @dataclass(frozen=True)
 class Means:
-    """A measure, averaged.
+    """A measure, averaged over recalls; for each first over the originals it is compared with.
 
     Attributes:
         own: each recall with its own original.
@@ -109,8 +109,7 @@ def likeness(
     pairs = correlations(found, originals)
 
     def means(values: Tensor) -> Means:
-        parts = (itself, same & ~itself, ~same)
-        return Means(*(float(values[part].double().mean()) for part in parts))
+        return Means(*(_mean(values.double(), part) for part in (itself, same & ~itself, ~same)))
 
     return Likeness(
         correlation=means(pairs),
@@ -199,6 +198,16 @@ def _checked(found: Tensor, originals: Tensor, labels: Tensor, own: Tensor | Non
     require_finite(found, "the recalled images")
     require_finite(originals, "the originals")
     return rows
+
+
+def _mean(values: Tensor, part: Tensor) -> float:
+    """Average over the part of each recall, then over recalls; over pairs at once, large classes would count more.
+
+    So a recall that is one picture for a whole class has exactly the same mean with its own as with others.
+    """
+    counts = part.sum(1)
+    rows = values.masked_fill(~part, 0).sum(1)[counts > 0] / counts[counts > 0]
+    return float(rows.mean())
 
 
 def _standard(x: Tensor) -> Tensor:
