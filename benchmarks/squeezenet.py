@@ -1,7 +1,8 @@
 """The real SqueezeNet v1.0 of the data folder, and the photographs that it reads.
 
-Iandola et al. 2016, in the pruned and quantised release of Han et al. 2016: 1.2 million weights, ImageNet top-1 .62. Its
-input is blue, green, red from 0 to 255 less the mean of each; unlike torchvision's, the last convolution has a padding.
+Iandola et al. 2016, in the pruned and quantised release of Han et al. 2016: 1.2 million weights, ImageNet top-1 .62.
+Its input is blue, green, red from 0 to 255 less the mean of each; the last convolution has a padding, unlike
+torchvision's.
 """
 
 import csv
