@@ -206,7 +206,7 @@ def _mean(values: Tensor, part: Tensor) -> float:
     So a recall that is one picture for a whole class has exactly the same mean with its own as with others.
     """
     counts = part.sum(1)
-    rows = values[part]
+    rows = values.masked_fill(~part, 0).sum(1)[counts > 0] / counts[counts > 0]
     return float(rows.mean())
 
 

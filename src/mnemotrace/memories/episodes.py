@@ -91,7 +91,7 @@ class Episodes(nn.Module):
         rows = states_of(pointers, self.d, "pointers")
         _require_pairs(rows, trace)
         joined = EpisodicTrace.join([self.trace, trace.forgotten()])
-        handles = self.memory.add(rows)
+        handles = self.memory.patterns.add(rows)
         self.trace = joined
         return handles
 
@@ -105,7 +105,7 @@ class Episodes(nn.Module):
         gone = self.memory.patterns.rows(handles)
         kept = torch.ones(len(self), dtype=torch.bool)
         kept[gone.cpu()] = False
-        self.memory.remove(handles)
+        self.memory.patterns.remove(handles)
         self.trace = self.trace[kept]
 
     def lookup(self, cue: Float[Tensor, "*b d"]) -> Episode:
