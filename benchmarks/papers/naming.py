@@ -112,9 +112,11 @@ def rules(train: Split, test: Split, setting: Setting) -> list[Figure]:
         Figure("N4 gain 65, distance from 0.69", abs(value["reference, gain 65"] - 0.69), "<= 0.04"),
         Figure("N4 gain 200, distance from 0.75", abs(value["reference, gain 200"] - 0.75), "<= 0.04"),
         Figure("N4 scores or synapses that overflow, gains to 1e6", overflows(train), "<= 0"),
-        Figure("N6 log-odds less prototype", value["log-odds"] - value[BASELINES[0]], ">= -0.03", "same features"),
+        Figure("N6 log-odds less prototype", value["log-odds"] - value[BASELINES[0]], ">= -0.03",
+               _paired(found, "log-odds", BASELINES[0])),
         Figure("N6 the same, both with the background",
-               value["log-odds, background"] - value["prototype, background"], ">= -0.03"),
+               value["log-odds, background"] - value["prototype, background"], ">= -0.03",
+               _paired(found, "log-odds, background", "prototype, background")),
     ]  # fmt: skip
     return figures
 
@@ -224,7 +226,8 @@ def recalled(
     moved = [descend(m[torch.randperm(len(m), generator=source)], net) for _ in range(setting.draws) for m in means]
     named = torch.tensor(judge.best(final(net, grey(torch.stack(moved)))))
     right = float((named == torch.arange(len(KINDS)).repeat(setting.draws)).double().mean())
-    shown["controls"] = [descend(background, net), moved[0]]
+    shown["strongest unit only"] = [descend(m, net, top=1) for m in means]
+    shown["controls"] = [descend(background, net), *moved[:2]]
     blank = judge.best(final(net, grey(shown["controls"][0][None])))[0]
     figures.append(Figure("control: its features on shuffled units, named right", right))
     figures.append(Figure("control: the background's picture is named", float(blank), "", KINDS[int(blank)]))
@@ -247,37 +250,31 @@ def draw(
         "published rule, decaying gain": ("#7d3c98", "-"), "without the defect, gain 10": ("#1f77b4", "-"),
         "prototype, background": ("#1e8449", "-"), "SVM": ("#444444", ":"),
     }  # fmt: skip
-    sheet = pyplot.figure(figsize=(15, 5.6), layout="constrained")
-    left, right = np.ravel(sheet.subfigures(1, 2, width_ratios=(0.8, 1.6)))
-    panel = left.subplots()
+    sheet = pyplot.figure(figsize=(15.5, 5))
+    grid = sheet.add_gridspec(1, 2, width_ratios=(1, 2.05), wspace=0.12, left=0.045, right=0.995, top=0.87, bottom=0.11)
+    panel = sheet.add_subplot(grid[0])
     for name, (colour, style) in colours.items():
         found = evidence.accuracy[name]
-        panel.plot(evidence.counts, found.mean(1), style, color=colour, label=name, marker="o", markersize=4)
-        if name in ("published rule, gain 10", "published rule, decaying gain"):
-            spread = found.std(1) / found.shape[1] ** 0.5
-            panel.fill_between(
-                evidence.counts, found.mean(1) - spread, found.mean(1) + spread, color=colour, alpha=0.15
-            )
+        mean, error = found.mean(1), found.std(1) / found.shape[1] ** 0.5
+        panel.plot(evidence.counts, mean, style, color=colour, label=name, marker="o", markersize=3.5)
+        panel.fill_between(evidence.counts, mean - error, mean + error, color=colour, alpha=0.12, linewidth=0)
     panel.set(xscale="log", xlabel="examples of each name", ylabel="accuracy on 396 test photographs", ylim=(0.5, 1))
     panel.set_xticks(evidence.counts, [str(count) for count in evidence.counts])
     panel.minorticks_off()
     panel.grid(alpha=0.25)
     panel.spines[["top", "right"]].set_visible(False)
-    panel.legend(fontsize=8, frameon=False, loc="lower center", ncols=2, bbox_to_anchor=(0.5, 1.0))
-    columns = {"an example": examples, **shown}
-    panels = right.subplots(2, len(columns))
-    for column, (title, pictures) in zip(panels.T, columns.items(), strict=True):
-        for row, (axes, picture) in enumerate(zip(column, pictures, strict=True)):
-            values = picture.numpy() if title == "an example" else _smooth(picture).numpy()
-            largest = float(np.abs(values).max()) or 1.0
-            limits = {} if title == "an example" else {"vmin": -largest, "vmax": largest}
-            axes.imshow(values, cmap="gray", interpolation="bilinear", **limits)
-            axes.set(xticks=[], yticks=[])
-            label = ("no name: the background", "face, units shuffled")[row] if title == "controls" else ""
-            axes.set_title(label or (title if row == 0 else ""), fontsize=9)
-    for axes, kind in zip(panels[:, 0], ("“face”", "“motorbike”"), strict=True):
-        axes.set_ylabel(kind, fontsize=11)
-    right.suptitle("Name to features to picture, by the number of examples it was learnt from", fontsize=11)
+    panel.legend(fontsize=8, frameon=False, loc="lower center", ncols=2, bbox_to_anchor=(0.5, 0.99))
+    controls = dict(zip(("background", "face, shuffled", "motorbike, shuffled"), shown["controls"], strict=True))
+    kept = {"a photograph": examples} | {title: shown[title] for title in shown if title != "controls"}
+    cells = grid[1].subgridspec(3, len(kept), wspace=0.04, hspace=0.2)
+    for column, (title, pictures) in enumerate(kept.items()):
+        below = list(controls.items())[column - 1] if 1 <= column <= len(controls) else ("", None)
+        for row, (picture, label) in enumerate(zip([*pictures, below[1]], (title, "", below[0]), strict=True)):
+            axes = sheet.add_subplot(cells[row, column])
+            _show(axes, picture, label, photograph=column == 0)
+            if column == 0:
+                axes.set_ylabel(("“face”", "“motorbike”", "controls")[row], fontsize=11)
+    sheet.text(0.675, 0.95, "from a name back to a picture, by the number of examples it was learnt from", ha="center")
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.savefig(path, dpi=110)
     pyplot.close(sheet)
@@ -318,8 +315,21 @@ def _interval(found: NamingEvidence, name: str, more: str = "", count: int | Non
     return f"95 % interval {rate.low:.3f} to {rate.high:.3f}" + (f", {more}" if more else "")
 
 
-def _smooth(picture: Tensor) -> Tensor:
-    return torch.nn.functional.avg_pool2d(picture[None, None], 3, stride=1, padding=1)[0, 0]
+def _paired(found: NamingEvidence, one: str, other: str) -> str:
+    apart = found.accuracy[one][0] - found.accuracy[other][0]
+    half = 1.96 * float(apart.std()) / len(apart) ** 0.5
+    return f"paired, 95 % interval {float(apart.mean()) - half:.3f} to {float(apart.mean()) + half:.3f}"
+
+
+def _show(axes: Any, picture: Tensor | None, title: str, *, photograph: bool) -> None:
+    axes.set(xticks=[], yticks=[])
+    axes.set_title(title, fontsize=9, pad=3)
+    if picture is None:
+        axes.spines[:].set_visible(False)
+        return
+    values = picture if photograph else torch.nn.functional.avg_pool2d(picture[None, None], 3, 1, 1)[0, 0]
+    largest = float(values.abs().max()) or 1.0
+    axes.imshow(values.numpy(), cmap="gray", vmin=0 if photograph else -largest, vmax=255 if photograph else largest)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@ examples. Many draws are needed: with one example a name, accuracy on the publis
 0.1 over draws. What can be said about a naming rule is the difference to the baselines on equal features:
 
 * *nearest prototype*: the mean example, by cosine; and by distance, each feature in units of its unlabelled spread;
-* *SVM* with a radial kernel, all features in units of one common unlabelled spread. With one example a name this is the
-  nearest example, whatever the kernel;
+* *SVM* with a radial kernel, as wide as the features vary, and features as they are: they have one unit. With one
+  example a name this is the nearest example, whatever the kernel;
 * *SVM as published* (if asked for): the same, each feature standardised by mean and spread of the few examples that it
   learns from. With two of them every feature that differs at all counts alike: that is what cost it 0.15.
 
@@ -143,7 +143,7 @@ def few_shot(
         namers: by what they are called, functions without arguments that make a namer which knows nothing.
         counts: numbers of examples a name.
         draws: how often examples are drawn for each count.
-        unlabelled: whose spread scales the baselines; None takes `features`, without their labels.
+        unlabelled: whose spread scales the distance to prototypes; None takes `features`, without their labels.
         published: also the published baseline; it warns where it learns from fewer than ten examples.
         images: training and test images, to be checked for overlap.
         generator: of the draws, and of new synapses; None is seeded with 0.
@@ -193,16 +193,15 @@ class _Baselines:
     published: bool
 
     def __call__(self, x: Tensor, y: Tensor, test: Tensor) -> dict[str, Tensor]:
-        known, middle = y.unique(), self.unlabelled.mean(0)
+        known = y.unique()
         spread = self.unlabelled.std(0, correction=0)
         each = torch.where(spread > 0, spread, math.inf)  # what never varies says nothing
-        common = float(spread.square().sum().sqrt()) or 1.0
         prototypes = torch.stack([x[y == name].mean(0) for name in known])
         unit = [torch.nn.functional.normalize(t, dim=1) for t in (test, prototypes)]
         found = {
             BASELINES[0]: known[(unit[0] @ unit[1].T).argmax(1)],
             BASELINES[1]: known[torch.cdist(test / each, prototypes / each).argmin(1)],
-            BASELINES[2]: _svm((x - middle) / common, y, (test - middle) / common),
+            BASELINES[2]: _svm(x, y, test),
         }
         if self.published:
             own = x.std(0, correction=0) + 1e-5

@@ -13,8 +13,8 @@ spikes when its first map passes the threshold, and is silent from then on, so i
 
 Reference: Gerstner et al. 2014, section 1.3; Kheradpisheh et al. 2018, section 2.2 (one spike a place).
 Cost: `integrate` reads the current once; `compete` reads the potentials twice.
-Own neurons and no library: on one thread they are faster than snnTorch's with equal spikes
-(`benchmarks/speed/spiking.py`), and a library's layer has neither the competition nor the latency code.
+Own neurons and no library: on one thread a layer 784 -> 1024 takes about 1.3 times less than snnTorch's with equal
+spikes (`benchmarks/speed/spiking.py`), and a library has neither the competition nor the latency code.
 """
 
 import math
@@ -57,14 +57,14 @@ def integrate(
         raise ValueError(f"got reset={reset!r}; expected 'zero' or 'subtract'")
     require_finite(current, "the current")
     spikes = torch.empty(current.shape, dtype=torch.bool, device=current.device)
-    v = torch.zeros_like(current[0])
+    v, taken = torch.zeros_like(current[0]), torch.empty_like(current[0])
     for now, fired in zip(current, spikes, strict=True):
         torch.add(now, v, alpha=beta, out=v)
         torch.gt(v, threshold, out=fired)
         if reset == "zero":
             v.masked_fill_(fired, 0.0)
         elif math.isfinite(threshold):
-            v.sub_(fired.to(v.dtype), alpha=threshold)
+            v.sub_(taken.copy_(fired), alpha=threshold)
     return spikes, v
 
 
