@@ -30,6 +30,10 @@ class UnboundedEnergyError(MnemotraceError, ValueError):
     """An energy has no lower bound at this noise, so nothing can come to rest in it."""
 
 
+class ProtocolError(MnemotraceError, ValueError):
+    """Test data had a part in what is tested."""
+
+
 class NumericalWarning(UserWarning):
     """A number that the caller should look at: rank dropped, condition, update norm, rounding loss."""
 

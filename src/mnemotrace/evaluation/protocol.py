@@ -13,13 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mnemotrace.core.errors import MnemotraceError, NumericalWarning
+from mnemotrace.core.errors import NumericalWarning, ProtocolError
 
 FEWEST = 10  # samples that a scale needs
-
-
-class ProtocolError(MnemotraceError, ValueError):
-    """Test data had a part in what is tested."""
 
 
 def check_protocol(

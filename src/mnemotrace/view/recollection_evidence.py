@@ -1,6 +1,6 @@
 """What the evidence of a recall says: every way of recalling with its pictures, and beside it how alike they are."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mnemotrace.core.artifact import Artifact
@@ -14,7 +14,7 @@ Rows = list[tuple[str, ...]]
 MEASURES = {"correlation": "correlation", "high_pass": "high-pass", "edges": "edges", "structure": "SSIM"}
 OF = ("own", "same", "different")
 HEADINGS = ("own", "same", "different", "identified")
-OWN = "own"
+OWN, BELOW = "own", ": original"
 NAMES = {"original": "the image", "own": "recalled", "donor, other class: original": "donor, its image"}
 
 
@@ -69,6 +69,7 @@ def figure(artifact: Artifact) -> Figure | None:
     """Draw a row of pictures a way, the originals on top, with likeness and identification beside."""
     rows, names = part(artifact.header, "rows"), list(artifact.header.get("images") or [])
     found = {n: artifact.tensors.get(f"image.{i}") for i, n in enumerate(names)}
+    found = dict(sorted(found.items(), key=lambda entry: _place(entry[0], names)))
     ways = [
         Way(NAMES.get(name, name), images, _beside(part(rows, name)))
         for name, images in found.items()
@@ -86,6 +87,12 @@ def figure(artifact: Artifact) -> Figure | None:
         rows=tuple((name, *_numbers(part(rows, name))) for name in rows),
         paint=lambda width: pictures.sheet(width, ways, HEADINGS),
     )
+
+
+def _place(name: str, names: Sequence[str]) -> float:
+    """Put a donor's own image right below the row that its trace was used in."""
+    row = name.removesuffix(BELOW)
+    return names.index(row) + 0.5 if row != name and row in names else names.index(name)
 
 
 def _numbers(row: Mapping[str, Any]) -> tuple[float | None, ...]:
