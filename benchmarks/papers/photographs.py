@@ -159,13 +159,13 @@ def draw(model: nn.Module, stored: Tensor) -> None:
     columns: dict[str, Any] = {"photograph": [shown(i) for i in images]}
     turned = torch.arange(len(images)).roll(-1)
     recalls = {
-        "class, published": recalled(model, units, trace, RULES["headline"]),
-        "wrong class": recalled(model, (units + 500) % 1000, trace, RULES["headline"]),
-        "next one's switches": recalled(model, units, trace[turned], RULES["headline"]),
+        "published": recalled(model, units, trace, RULES["headline"]),
+        "published,\nwrong class": recalled(model, (units + 500) % 1000, trace, RULES["headline"]),
+        "published, the\nnext one's switches": recalled(model, units, trace[turned], RULES["headline"]),
         "no trace": recollect(model, units, trace=None, x=images, rules=Rules.switch_free(), controls=False).images,
-        "class, guided": recalled(model, units, trace, RULES["guided"]),
-        "keyed by the mirror\nimage's pointer": recalled(model, mirrored.argmax(1), looked_up, RULES["guided"]),
-        "top 1 % of the trace": recalled(model, units, traced(model, images, 0.01), RULES["guided"]),
+        "guided": recalled(model, units, trace, RULES["guided"]),
+        "guided, keyed by\nthe mirror image": recalled(model, mirrored.argmax(1), looked_up, RULES["guided"]),
+        "published,\n10 % of switches": recalled(model, units, traced(model, images, 0.1), RULES["headline"]),
     }
     columns |= {name: [stretched(i) for i in found] for name, found in recalls.items()}
     sheet = Sheet(figsize=(1.55 * len(columns), 1.6 * len(images) + 0.45), layout="constrained")
