@@ -84,6 +84,18 @@ def test_by_diffusion_it_gives_what_the_library_gives(made: Made, memories: Path
     assert torch.equal(mt.load(out).state, wanted.state)
 
 
+def test_known_features_are_held(made: Made, memories: Path, tmp_path: Path) -> None:
+    cue = -torch.from_numpy(np.load(memories / "rows.npy"))
+    cue[:, :4] *= -1  # right, and outvoted by all others
+    np.save(tmp_path / "cue.npy", cue.numpy())
+    np.save(tmp_path / "known.npy", np.arange(24) < 4)
+    out, asked = tmp_path / "r.safetensors", (memories / "hopfield.safetensors", tmp_path / "cue.npy")
+    made("recall", *asked, "-o", out)
+    assert not torch.equal(mt.load(out).state[:, :4], cue[:, :4])
+    made("recall", *asked, "--known", tmp_path / "known.npy", "-o", out)
+    assert torch.equal(mt.load(out).state[:, :4], cue[:, :4])
+
+
 def test_a_recall_is_a_cue_again_and_is_drawn(made: Made, memories: Path, tmp_path: Path) -> None:
     first, second, figure = (tmp_path / name for name in ("a.safetensors", "b.safetensors", "way.svg"))
     made("recall", memories / "hopfield.safetensors", memories / "cues.npy", "-o", first)

@@ -128,9 +128,9 @@ def test_a_bare_file_is_shown(kind: str) -> None:
 
 
 def test_one_picture_each_stands_side_by_side_and_signals_are_lines(network, images) -> None:
-    one = pictures.sheet(720, [Way(name, images[:1], ("0.5",)) for name in "abcde"], ("r",))
+    one = pictures.sheet(720, [Way(name, images[:1], ("0.5",)) for name in "abcdef"], ("r",))
     assert one.get_size_inches()[0] * 72 == pytest.approx(720)
-    assert len(one.axes) == 5
+    assert len(one.axes) == 6
     assert len({round(axes.get_position().y0, 3) for axes in one.axes}) == 2  # four in a row
     signal = pictures.sheet(720, [Way("signals", torch.rand(2, 3, 20))])
     assert len(signal.axes[0].lines) == 3

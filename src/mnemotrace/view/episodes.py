@@ -74,7 +74,7 @@ def _pointers(artifact: Artifact) -> Any:
 def _by_kind(artifact: Artifact) -> dict[str, float]:
     heads = artifact.header.get("entries") or []
     seen = [entry for i, head in enumerate(heads) if (entry := _entry(artifact, i, head)) is not None]
-    found = {kind: sum(entry.bits() for entry in seen if entry.kind == kind) for kind in KINDS}
+    found = {kind: float(sum(entry.bits() for entry in seen if entry.kind == kind)) for kind in KINDS}
     found = {kind: value for kind, value in found.items() if value}
     return found | {"total": sum(found.values())} if seen else {}
 

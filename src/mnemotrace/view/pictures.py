@@ -121,7 +121,7 @@ def _blocks(width: int, ways: Sequence[Way], headings: Sequence[str]) -> Sheet:
 
 
 def _tiles(width: int, ways: Sequence[Way], headings: Sequence[str]) -> Sheet:
-    columns = min(len(ways), 4 if width >= ROOMY else 2)
+    columns = min(len(ways), (5 if len(ways) == 5 else 4) if width >= ROOMY else 2)
     room = (width - SPACE * (columns - 1)) / columns
     side, tall = _size(ways[0].images, room)
     lines = 1 + max(len(way.numbers) for way in ways)

@@ -71,7 +71,7 @@ def figure(artifact: Artifact) -> Figure | None:
     found = {n: artifact.tensors.get(f"image.{i}") for i, n in enumerate(names)}
     found = dict(sorted(found.items(), key=lambda entry: _place(entry[0], names)))
     ways = [
-        Way(NAMES.get(name, name), images, _beside(part(rows, name)))
+        Way(str(NAMES.get(name, name)), images, _beside(part(rows, name)))
         for name, images in found.items()
         if images is not None and images.ndim > 1 and images.numel()
     ]
