@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mnemotrace.files import load, save
     from mnemotrace.forgetting.concept import leace
     from mnemotrace.forgetting.erase import erase, inject, null
+    from mnemotrace.formation.naming import name_once
     from mnemotrace.formation.replay import consolidate
     from mnemotrace.localisation.causal_tracing import trace
     from mnemotrace.localisation.engram import engram
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from mnemotrace.modification.transplant import transplant
     from mnemotrace.organisms.digits import digits
     from mnemotrace.organisms.funes import funes
+    from mnemotrace.retrieval.backward import recollect
     from mnemotrace.retrieval.dynamics import recall
     from mnemotrace.stats.collect import collect
     from mnemotrace.stats.moments import Moments, Statistics
@@ -78,8 +80,10 @@ _HOMES = {
     "load": "files",
     "memit": "modification.memit",
     "merge": "modification.export",
+    "name_once": "formation.naming",
     "null": "forgetting.erase",
     "recall": "retrieval.dynamics",
+    "recollect": "retrieval.backward",
     "rome": "modification.rome",
     "save": "files",
     "sites": "adapters.linear",
@@ -123,8 +127,10 @@ __all__ = [
     "load",
     "memit",
     "merge",
+    "name_once",
     "null",
     "recall",
+    "recollect",
     "rome",
     "save",
     "sites",

@@ -16,6 +16,8 @@ from mnemotrace import files
 from mnemotrace.core.artifact import Artifact, write
 from mnemotrace.core.direction import Direction
 from mnemotrace.core.edit import Dense, Edit, Sparse
+from mnemotrace.core.entry import Entry
+from mnemotrace.core.episode import EpisodicTrace
 from mnemotrace.core.errors import ArtifactError
 from mnemotrace.core.lowrank import LowRank
 from mnemotrace.core.mask import Mask
@@ -30,18 +32,30 @@ from mnemotrace.evaluation.criteria import Criteria, Criterion
 from mnemotrace.evaluation.depth import Depth
 from mnemotrace.evaluation.edits import Measure, Verdict
 from mnemotrace.evaluation.method import Measured, Row
+from mnemotrace.evaluation.naming import NamingEvidence
+from mnemotrace.evaluation.recollection import RecollectionEvidence
+from mnemotrace.evaluation.recollection import Row as RecalledRow
+from mnemotrace.evaluation.similarity import likeness
+from mnemotrace.formation.naming import Namer
 from mnemotrace.formation.replay import Consolidation
 from mnemotrace.localisation.causal_trace import CausalTrace, Record
 from mnemotrace.localisation.suggest import Suggestion
+from mnemotrace.localisation.top_examples import TopExamples
 from mnemotrace.memories.core_memory import Core
 from mnemotrace.memories.denoiser import TrainedDenoiser
+from mnemotrace.memories.episodes import Episodes
 from mnemotrace.memories.extended import Affine
 from mnemotrace.memories.extended import Point as PointMemory
 from mnemotrace.memories.gaussian import GaussianMixture
 from mnemotrace.memories.mixture import Mixture
 from mnemotrace.memories.patterns import Patterns
 from mnemotrace.memories.shapes import Samples, Sphere
+from mnemotrace.memories.spiking import SpikingHierarchy
+from mnemotrace.memories.spiking_layers import SpikingLayer
+from mnemotrace.retrieval.recollection import Recollection
 from mnemotrace.retrieval.reconstruction import Reconstruction
+from mnemotrace.retrieval.rules import Rules
+from mnemotrace.retrieval.visualisation import Visualisation
 from mnemotrace.stats.moments import Moments, Statistics
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16)
@@ -211,6 +225,51 @@ def census(draw: Draw) -> Census:
     return Census(rate(draw), rate(draw), rate(draw), rate(draw) if draw.below(2) else None, 7)
 
 
+def episodic(draw: Draw, b: int) -> EpisodicTrace:
+    def known() -> torch.Tensor | None:
+        return (draw.normal(b, 2, 3) > 0) if draw.below(2) else None
+
+    cells = (draw.normal(b, 2, 3).abs() * 9).long().clamp_max(8).to(torch.uint8)
+    switch = Entry("max_pool2d", "switch", cells, "pool", known(), cells=9, place=0)
+    gate = Entry("relu", "gate", draw.normal(b, 2, 3) > 0, "relu", known(), place=1)
+    return EpisodicTrace(
+        (switch, gate, Entry("softmax", "pattern", draw.normal(b, 4).half(), place=2)), (1, 4, 6), {"b": b}
+    )
+
+
+def recollection(draw: Draw) -> Recollection:
+    images = draw.normal(2, 1, 4, 4)
+    return Recollection(
+        images, "unit 3", Rules.guided(), {"total": 9.0}, {"zero": draw.number()}, ("mul",), {"z": images}
+    )
+
+
+def recollection_evidence(draw: Draw) -> RecollectionEvidence:
+    images = draw.normal(3, 1, 8, 8).double()
+    alike = likeness(images + draw.normal(3, 1, 8, 8), images, labels=torch.tensor([0, 0, 1]))
+    rows = {"own": RecalledRow(alike), "donor": RecalledRow(alike, alike, "rank 3")}
+    return RecollectionEvidence(rows, {"own": images}, {"total": 1.0}, {"zero": 0.5, "wrong": 0.25}, {"seed": 1})
+
+
+def visualisation(draw: Draw) -> Visualisation:
+    given = draw.normal(1) if draw.below(2) else None
+    return Visualisation(draw.normal(1, 3, 4, 4), draw.normal(1), draw.normal(5, 1), "unit 1", (0.0, 1.0), given)
+
+
+def top_examples(draw: Draw) -> TopExamples:
+    where = torch.arange(4).view(2, 1, 2)
+    boxes = where[..., None, None].expand(2, 1, 2, 1, 2).clone() if draw.below(2) else None
+    return TopExamples(
+        draw.normal(2, 1, 2), where, where[..., None].clone(), boxes, draw.normal(1, 4), (3,), (0.5,), "a", 9
+    )
+
+
+def namer(draw: Draw) -> Namer:
+    made = Namer(rule=("prototype", "ridge")[draw.below(2)])
+    made.learn(draw.normal(4, 3).double().abs(), ["face", "motor", "face", "motor"])
+    return made
+
+
 MAKERS: dict[str, Callable[[Draw], Any]] = {
     "affine": lambda draw: Affine(draw.normal(3).double(), draw.normal(2, 3).double(), scale=1.5),
     "capacity": capacity,
@@ -230,6 +289,17 @@ MAKERS: dict[str, Callable[[Draw], Any]] = {
     "reconstruction": reconstruction,
     "samples": lambda draw: Samples(draw.normal(4, 3).double(), weights=draw.normal(4).double().exp()),
     "sphere": lambda draw: Sphere(draw.normal(3).double(), radius=1.5),
+    "episodes": lambda draw: Episodes(draw.normal(3, 4).double(), episodic(draw, 3)),
+    "episodic_trace": lambda draw: episodic(draw, 1 + draw.below(3)),
+    "namer": namer,
+    "naming_evidence": lambda draw: NamingEvidence((1, 5), {"prototype": draw.normal(2, 3).double()}, 2, 9, ("why",)),
+    "recollection": recollection,
+    "recollection_evidence": recollection_evidence,
+    "spiking_hierarchy": lambda draw: SpikingHierarchy(
+        [SpikingLayer(2, 3, 1.0, 1.0)], shape=(12, 12), steps=5, generator=draw.generator
+    ),
+    "top_examples": top_examples,
+    "visualisation": visualisation,
     "calibration": calibration,
     "causal_trace": causal_trace,
     "comparison": comparison,

@@ -35,6 +35,7 @@ __all__ = [
     "embed",
     "likelihood",
     "load_model",
+    "model_directory",
     "nll",
     "perplexity",
     "read_jsonl",
@@ -64,7 +65,7 @@ def load_model(
     """
     from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
 
-    directory = _directory(path)
+    directory = model_directory(path)
     if not any(any(directory.glob(pattern)) for pattern in _TOKENIZER_FILES):
         raise FileNotFoundError(
             f"got {directory} without a tokenizer; expected tokenizer.json or another vocabulary beside the weights; "
@@ -86,8 +87,12 @@ def load_model(
     return model.to(device).eval(), tokenizer
 
 
-def _directory(path: str | Path) -> Path:
-    """Find the folder that holds `config.json`."""
+def model_directory(path: str | Path) -> Path:
+    """Find the folder that holds `config.json`, of a directory or of a name in the local cache.
+
+    Raises:
+        FileNotFoundError: no such directory, or no `config.json` in it.
+    """
     root = Path(path) if Path(path).is_dir() else _cached(str(path))
     for folder in (root, root / _first_module(root)):
         if (folder / "config.json").is_file():

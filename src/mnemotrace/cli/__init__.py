@@ -16,6 +16,7 @@ from mnemotrace.cli.erase import erase
 from mnemotrace.cli.graft import graft
 from mnemotrace.cli.locate import locate
 from mnemotrace.cli.measure import measure
+from mnemotrace.cli.recall import recall
 from mnemotrace.cli.report import report
 from mnemotrace.cli.show import show
 from mnemotrace.cli.suggest import suggest
@@ -50,6 +51,7 @@ for command in (
     measure,
     compare,
     compose,
+    recall,
     show,
     report,
     demo,

@@ -45,17 +45,26 @@ class Network:
         Raises:
             ValueError: the fingerprints differ.
         """
-        from mnemotrace.core.artifact import fingerprint
+        require_base(self.model, thing, what, force=force)
 
-        made_on, mine = thing.manifest.get("base"), fingerprint(self.model)
-        if force or made_on is None or made_on == mine:
-            return
-        same = made_on.get("architecture") == mine["architecture"]
-        raise ValueError(
-            f"got {what} made on weights {made_on.get('weights')} and a model with weights {mine['weights']} "
-            f"({'the same' if same else 'another'} architecture); expected one network; give the model that it was "
-            "made on, or --force where the command has it"
-        )
+
+def require_base(model: "nn.Module", thing: Any, what: str, *, force: bool = False) -> None:
+    """Refuse what was made on another network, going by the fingerprint in its manifest.
+
+    Raises:
+        ValueError: the fingerprints differ.
+    """
+    from mnemotrace.core.artifact import fingerprint
+
+    made_on, mine = thing.manifest.get("base"), fingerprint(model)
+    if force or made_on is None or made_on == mine:
+        return
+    same = made_on.get("architecture") == mine["architecture"]
+    raise ValueError(
+        f"got {what} made on weights {made_on.get('weights')} and a model with weights {mine['weights']} "
+        f"({'the same' if same else 'another'} architecture); expected one network; give the model that it was "
+        "made on, or --force where the command has it"
+    )
 
 
 def open_network(name: str) -> Network:

@@ -11,6 +11,7 @@ import click
 from mnemotrace.cli._session import Session, command_line
 
 ARGUMENTS = "mnemotrace.arguments"
+ENDINGS = (".svg", ".png")
 Function = Callable[..., None]
 
 
@@ -67,13 +68,42 @@ def output(suffix: str, *, required: bool = True) -> Callable[[Function], Functi
         "path",
         type=click.Path(path_type=Path, dir_okay=False),
         required=required,
-        callback=_in_a_folder,
+        callback=in_a_folder,
         metavar=f"FILE{suffix}",
         help="Where to write; the file appears whole or not at all.",
     )
 
 
-def _in_a_folder(_: click.Context, __: click.Parameter, path: Path | None) -> Path | None:
+def drawing(help_text: str) -> Callable[[Function], Function]:
+    """`--figure`: where a drawing goes; one that could not be written is refused before anything is computed."""
+    return click.option(
+        "--figure",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE.svg|png",
+        callback=_drawn,
+        help=help_text,
+    )
+
+
+def require_drawable(figure: Path | None) -> None:
+    """Refuse, before anything is computed, a figure without matplotlib.
+
+    Raises:
+        ImportError: a figure is asked for, and matplotlib is absent.
+    """
+    from mnemotrace.view.figure import EXTRA, drawable
+
+    if figure is not None and not drawable():
+        raise ImportError(f"got --figure and no matplotlib; expected it, because figures are drawn with it; {EXTRA}")
+
+
+def _drawn(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+    if path is not None and path.suffix not in ENDINGS:
+        raise click.BadParameter(f"got {path.name}; expected a name that ends in .svg or .png; choose one of the two")
+    return in_a_folder(context, parameter, path)
+
+
+def in_a_folder(_: click.Context, __: click.Parameter, path: Path | None) -> Path | None:
     """Refuse, before anything is computed, a file in a folder that does not exist."""
     if path is not None and not path.parent.is_dir():
         raise click.BadParameter(f"got {path}, whose folder does not exist; expected one that does; make it first")

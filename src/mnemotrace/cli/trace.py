@@ -7,23 +7,13 @@ import click
 
 from mnemotrace.cli._facts import asking, chosen
 from mnemotrace.cli._inputs import Network, open_network
-from mnemotrace.cli._options import output, verb
+from mnemotrace.cli._options import drawing, output, require_drawable, verb
 from mnemotrace.cli._session import Session
 
 if TYPE_CHECKING:
     from mnemotrace.adapters.facts import Fact
 
-ENDINGS = (".svg", ".png")
 KINDS = ("state", "mlp", "attention", "state_without_mlp", "state_without_attention")
-
-
-def _drawing(_: click.Context, __: click.Parameter, path: Path | None) -> Path | None:
-    """Refuse, before anything is computed, a figure that could not be written."""
-    if path is not None and path.suffix not in ENDINGS:
-        raise click.BadParameter(f"got {path.name}; expected a name that ends in .svg or .png; choose one of the two")
-    if path is not None and not path.parent.is_dir():
-        raise click.BadParameter(f"got {path}, whose folder does not exist; expected one that does; make it first")
-    return path
 
 
 @verb(
@@ -34,10 +24,7 @@ def _drawing(_: click.Context, __: click.Parameter, path: Path | None) -> Path |
 @click.argument("model")
 @asking
 @output(".safetensors", required=False)
-@click.option(
-    "--figure", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.svg|png", callback=_drawing,
-    help="Draw the map too, with its numbers as CSV beside it.",
-)  # fmt: skip
+@drawing("Draw the map too, with its numbers as CSV beside it.")
 @click.option(
     "--kind", "kinds", type=click.Choice(KINDS), multiple=True, default=KINDS[:3], show_default=True,
     help="What is put back; repeatable.",
@@ -78,12 +65,10 @@ def trace(
 
     import mnemotrace as mt
     from mnemotrace.view import figures_of, save
-    from mnemotrace.view.figure import EXTRA, drawable
 
     if path is None and not dry_run:
         raise click.UsageError("got no -o; expected where to write, or --dry-run")
-    if figure is not None and not drawable():
-        raise ImportError(f"got --figure and no matplotlib; expected it, because figures are drawn with it; {EXTRA}")
+    require_drawable(figure)
     wanted = chosen(facts, prompt, subject, answer, limit)
     network = open_network(model)
     if path is None or dry_run:

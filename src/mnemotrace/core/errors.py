@@ -30,9 +30,17 @@ class UnboundedEnergyError(MnemotraceError, ValueError):
     """An energy has no lower bound at this noise, so nothing can come to rest in it."""
 
 
+class ProtocolError(MnemotraceError, ValueError):
+    """Test data had a part in what is tested."""
+
+
 class NumericalWarning(UserWarning):
     """A number that the caller should look at: rank dropped, condition, update norm, rounding loss."""
 
 
 class ReplayCollapse(NumericalWarning):  # noqa: N818
     """Replay goes to a few episodes only, and the cortex forgets the others."""
+
+
+class SourceIgnored(NumericalWarning):  # noqa: N818
+    """A recall gives the same picture without its source: what it shows comes from the trace."""

@@ -15,11 +15,16 @@ from mnemotrace.view import (
     direction,
     drawing,
     mask,
+    naming,
     recall,
+    recollection,
+    recollection_evidence,
     reconstruction,
+    spiking,
     suggestion,
     training,
     verdict,
+    wanted,
 )
 from mnemotrace.view.drawing import Cloud, Estimate, Series
 from mnemotrace.view.figure import ALARM, CONTROL, SECOND, SERIES, TRACE, Figure
@@ -271,4 +276,10 @@ _FIGURES: dict[str, tuple[Callable[[Artifact], Figure | None], ...]] = {
     "denoiser": (training.figure,),
     "recall": (recall.way, recall.posterior),
     "reconstruction": (reconstruction.figure,),
+    "recollection": (recollection.figure,),
+    "recollection_evidence": (recollection_evidence.figure,),
+    "visualisation": (wanted.sheet, wanted.climb),
+    "top_examples": (wanted.quantiles,),
+    "naming_evidence": (naming.figure,),
+    "spiking_hierarchy": (spiking.figure,),
 }

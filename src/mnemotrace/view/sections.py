@@ -13,14 +13,18 @@ from mnemotrace.view import (
     consolidation,
     mask,
     memory,
+    naming,
     recall,
+    recollection,
+    recollection_evidence,
     reconstruction,
     suggestion,
     verdict,
+    wanted,
 )
 from mnemotrace.view.figure import Figure
 from mnemotrace.view.figures import figures_of
-from mnemotrace.view.tables import Rows, behaviour, table, written
+from mnemotrace.view.tables import Rows, behaviour, summary, table, written
 from mnemotrace.view.together import grouped
 from mnemotrace.view.values import (
     finite,
@@ -102,6 +106,9 @@ def _made(artifact: Artifact) -> list[tuple[str, str]]:
 def _terms(artifact: Artifact) -> list[tuple[str, str]]:
     if artifact.kind in MEMORIES:
         return memory.summary(artifact)
+    if artifact.kind in _SUMMARISED:
+        made = {name for name, _ in provenance(artifact)}
+        return [(name, value) for name, value in summary(artifact)[1:] if name not in made]
     return [(name, str(seen["meaning"])) for name, seen in ordered_criteria(artifact) if seen.get("meaning")]
 
 
@@ -203,6 +210,10 @@ _REMARKS: dict[str, Callable[[Artifact], list[str]]] = {
     "consolidation": consolidation.remarks,
     "recall": recall.remarks,
     "reconstruction": reconstruction.remarks,
+    "recollection": recollection.remarks,
+    "recollection_evidence": recollection_evidence.remarks,
+    "visualisation": wanted.remarks,
+    "naming_evidence": naming.remarks,
     **dict.fromkeys(MEMORIES, memory.remarks),
 }
 _CAPTIONS = {
@@ -223,6 +234,15 @@ _CAPTIONS = {
     "consolidation": "Episodes that were replayed most",
     "recall": "Cues",
     "reconstruction": "Cues",
+    "recollection": "Pictures",
+    "recollection_evidence": "Every measure: own / same class / different class",
+    "episodic_trace": "Entries",
+    "episodes": "Bits",
+    "visualisation": "Pictures",
+    "top_examples": "Values by unit",
+    "namer": "Names",
+    "naming_evidence": "Every method",
+    "spiking_hierarchy": "Layers",
     **dict.fromkeys(MEMORIES, "What is stored"),
     "mixture": "Parts",
 }
@@ -232,4 +252,15 @@ _EXTRA = {
     "reconstruction": "Every feature",
     "loss": "Losses",
 }
-_FOLDED = ("engram", "depth", "capacity", "consolidation", *(kind for kind in MEMORIES if kind != "mixture"))
+_SUMMARISED = (
+    "recollection", "recollection_evidence", "episodic_trace", "episodes", "visualisation", "top_examples", "namer",
+    "naming_evidence", "spiking_hierarchy",
+)  # fmt: skip
+_FOLDED = (
+    "engram",
+    "depth",
+    "capacity",
+    "consolidation",
+    "naming_evidence",
+    *(kind for kind in MEMORIES if kind != "mixture"),
+)

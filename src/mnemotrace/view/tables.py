@@ -13,12 +13,18 @@ from mnemotrace.view import (
     comparison,
     consolidation,
     direction,
+    episodes,
     mask,
     memory,
+    naming,
     recall,
+    recollection,
+    recollection_evidence,
     reconstruction,
+    spiking,
     suggestion,
     verdict,
+    wanted,
 )
 from mnemotrace.view.values import (
     MEASURES,
@@ -235,6 +241,17 @@ def _count(label: str, key: str) -> Callable[[Artifact], list[tuple[str, str]]]:
     return lambda artifact: [(label, number(len(part(artifact.header, key))))]
 
 
+_RECALLED: dict[str, tuple[Callable[[Artifact], list[tuple[str, str]]], Callable[[Artifact], Table]]] = {
+    "recollection": (recollection.summary, recollection.table),
+    "recollection_evidence": (recollection_evidence.summary, recollection_evidence.table),
+    "episodic_trace": (episodes.trace_summary, episodes.trace_table),
+    "episodes": (episodes.store_summary, episodes.store_table),
+    "visualisation": (wanted.summary, wanted.table),
+    "top_examples": (wanted.examples_summary, wanted.examples_table),
+    "namer": (naming.namer_summary, naming.namer_table),
+    "naming_evidence": (naming.summary, naming.table),
+    "spiking_hierarchy": (spiking.summary, spiking.table),
+}
 _SUMMARIES: dict[str, Callable[[Artifact], list[tuple[str, str]]]] = {
     "engram": _of_engram,
     "edit": lambda artifact: [("changes", number(len(_edit(artifact)[1])))],
@@ -254,6 +271,7 @@ _SUMMARIES: dict[str, Callable[[Artifact], list[tuple[str, str]]]] = {
     "consolidation": consolidation.summary,
     "recall": recall.summary,
     "reconstruction": reconstruction.summary,
+    **{kind: pair[0] for kind, pair in _RECALLED.items()},
     **dict.fromkeys(MEMORIES, memory.summary),
 }
 _TABLES: dict[str, Callable[[Artifact], Table]] = {
@@ -275,5 +293,6 @@ _TABLES: dict[str, Callable[[Artifact], Table]] = {
     "consolidation": consolidation.table,
     "recall": recall.table,
     "reconstruction": reconstruction.table,
+    **{kind: pair[1] for kind, pair in _RECALLED.items()},
     **dict.fromkeys(MEMORIES, memory.table),
 }

@@ -66,7 +66,11 @@ def nbytes(artifact: Artifact) -> int:
 def provenance(artifact: Artifact) -> list[tuple[str, str]]:
     """List how an artifact was made and what it weighs."""
     manifest = part(artifact.header, "manifest")
-    plain = {key: value for key, value in manifest.items() if isinstance(value, str | int | float) and key != "version"}
+    plain = {
+        key: value
+        for key, value in manifest.items()
+        if isinstance(value, str | int | float) and value != "" and key != "version"
+    }
     found = [(key.replace("_", " "), number(value)) for key, value in plain.items()]
     found += [(f"network, {key}", number(value)) for key, value in part(manifest, "base").items()]
     if "version" in manifest:

@@ -167,6 +167,57 @@ WORDS = {
         "in, or reconstructed from semantic memory. Bars are standard deviations over draws.",
         "That a reconstructed feature is true, however short its bar: it is what usually goes with the rest.",
     ),
+    "recollection": (
+        "Recollect",
+        "A network run backwards from a unit, with the trace of what it let through; beside each picture the same "
+        "recall from no source and from a wrong one.",
+        "That the unit remembers the image: what comes back may be owed to the trace alone. The controls and the bits "
+        "say how much.",
+    ),
+    "recollection_evidence": (
+        "Prove a recollection",
+        "Every way of recalling with one thing changed: source, trace, weights, or a linear decoder instead of the "
+        "network. Beside each row how alike the pictures are to their own image, to others of its class and of other "
+        "classes, and how often the own one is the nearest.",
+        "That what comes back is stored in the weights: compare the rows of the donor and of no trace first.",
+    ),
+    "episodic_trace": (
+        "Episodic trace",
+        "What each operation let through for given images: switches, gates, patterns, scales, with their bits a "
+        "sample, an upper bound.",
+        "That it is a memory of the network: it is stored outside the weights, and without it a unit recalls at most a "
+        "prototype.",
+    ),
+    "episodes": (
+        "Episodes",
+        "Traces under the pointer that was active, found again by a pointer like it; what one of them costs in bits.",
+        "That a lookup finds the right one: its posterior says how sure it is.",
+    ),
+    "visualisation": (
+        "Visualise a unit",
+        "Pictures that excite a unit, climbed to from noise, with their activation among those of real data.",
+        "That the unit means this: a picture is an optimum and no datum. Look at the examples too.",
+    ),
+    "top_examples": (
+        "Top examples",
+        "What excites each unit most among real examples, and around other quantiles of its values.",
+        "That the unit is selective: the largest alone mislead, look at how its values are spread.",
+    ),
+    "namer": (
+        "Names",
+        "Names that were bound to features, each by how many examples.",
+        "How well it names: measure it beside a prototype on the same features.",
+    ),
+    "naming_evidence": (
+        "Name from few examples",
+        "Accuracy of naming rules and of plain classifiers on the same features, over the number of examples a name.",
+        "Anything about other features or names. Intervals are over draws of examples, all with the same test set.",
+    ),
+    "spiking_hierarchy": (
+        "Spiking hierarchy",
+        "Layers of spiking neurons that read images in a latency code, and the filters that they learnt.",
+        "That its features are useful: name things by them, beside a baseline.",
+    ),
     "capacity": (
         "Capacity",
         "How often every feature of a pattern comes back from a damaged cue, over the number of patterns stored; "
