@@ -4,6 +4,7 @@ The environment is set before torch and transformers are imported. Shapes and ty
 checked at run time here and nowhere else (jaxtyping with beartype), so they cost a user nothing.
 """
 
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,13 @@ torch.set_num_threads(1)
 
 settings.register_profile("house", deadline=None, max_examples=30, derandomize=True, database=None)
 settings.load_profile("house")
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage rarely: torch and transformers leave a million objects that are looked through each time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(500_000, 100, 100)
 
 
 @pytest.fixture(scope="session")
