@@ -134,3 +134,19 @@ def test_compressing_gives_the_dtype_back() -> None:
     left, right = compress(torch.ones(4, 2), torch.ones(2, 3))
     assert left.dtype == right.dtype == torch.float32
     assert left.shape == (4, 1)
+
+
+@pytest.mark.parametrize("bad", [[float("inf"), -float("inf")], [float("nan")], [float("inf")]])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_what_is_not_finite_is_found_in_every_precision(bad: list[float], dtype: torch.dtype) -> None:
+    rows = torch.ones(300, dtype=dtype)
+    rows[100 : 100 + len(bad)] = torch.tensor(bad, dtype=dtype)
+    with pytest.raises(NonFiniteError, match=f"got {len(bad)} non-finite of 300"):
+        require_finite(rows, "rows")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_a_sum_that_overflows_is_no_fault(dtype: torch.dtype) -> None:
+    require_finite(torch.full((9,), torch.finfo(dtype).max, dtype=dtype), "rows")
+    require_finite(torch.ones(0, dtype=dtype), "rows")
+    require_finite(torch.ones(3, dtype=torch.long), "rows")
