@@ -12,7 +12,7 @@ trace alone the network runs on zeros.
 With `rescale_std` the picture does not depend on the source at all; what identifies it are the switches. Hence every
 recollection carries its controls: the same recall from no source and from a wrong one, and how alike the pictures are.
 
-Reference: the recollection hypothesis (Gurtner); Zeiler & Fergus 2014. Cost: a forward and a backward pass, and a
+Reference: Ben Houidi 2021 and 2024 (recollection); Zeiler and Fergus 2014. Cost: a forward and a backward pass, and a
 backward pass more for each control; memory of a training step without weights.
 """
 
