@@ -1,7 +1,7 @@
 """Retrieval from large stores against plain `softmax(beta q Y^T) Y`: speed, memory, an index and the bound it returns.
 
 CPU time on one thread, the variants of one setting in turn. Unit patterns, queries at distance 0.5 from one, as in the
-setting of the gate: `beta = 4 sqrt(d)` is concentrated, `beta = 4` is not. hopfield-layers is not on PyPI; its place (P2)
+gate's setting: `beta = 4 sqrt(d)` is concentrated, `beta = 4` is not. hopfield-layers is not on PyPI; its place (P2)
 is taken by `scaled_dot_product_attention`. Memory is the peak resident set of a process of its own.
 """
 
