@@ -18,12 +18,11 @@ def _net() -> nn.Sequential:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return nn.Sequential(
-            nn.Conv2d(2, 4, 3), nn.ReLU(True), nn.MaxPool2d(2), nn.Conv2d(4, 5, 3), nn.Flatten(), nn.LazyLinear(3)
+            nn.Conv2d(2, 4, 3), nn.ReLU(True), nn.MaxPool2d(2), nn.Conv2d(4, 5, 3), nn.Flatten(), nn.Linear(45, 3)
         )
 
 
 MODEL, X = _net(), torch.randn(60, 2, 12, 12, generator=torch.Generator().manual_seed(1))
-MODEL(X[:1])
 
 
 @pytest.mark.parametrize("site", ["0", "3", None])
@@ -33,13 +32,13 @@ def test_the_top_is_torchs_over_the_whole_set(site: str | None) -> None:
         y = {"0": MODEL[:1], "3": MODEL[:4], None: MODEL}[site](X)
     flat = y.flatten(2) if y.ndim > 2 else y[:, :, None]
     wanted = flat.amax(2).topk(5, 0)
-    assert torch.allclose(found.values[0], wanted.values.T)
+    assert torch.allclose(found.values[0], wanted.values.T, atol=1e-6)  # batches round otherwise
     assert torch.equal(found.index[0], wanted.indices.T)
     for unit in range(y.shape[1]):
         for value, index, location in zip(
             found.values[0, unit], found.index[0, unit], found.location[0, unit], strict=True
         ):
-            assert y[(int(index), unit, *location.tolist())] == pytest.approx(float(value), rel=1e-5)
+            assert y[(int(index), unit, *location.tolist())] == pytest.approx(float(value), rel=1e-5, abs=1e-6)
 
 
 @given(size=st.integers(1, 60), reservoir=st.integers(5, 80))
