@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.figures import OUT, Figure, data_folder, main
+from benchmarks.papers.recalled import pictures
 from benchmarks.squeezenet import MEAN, imagenet, read_images, squeezenet
 from mnemotrace.core.episode import EpisodicTrace
 from mnemotrace.evaluation.capacity import wilson
@@ -44,8 +45,8 @@ class Originals:
         """Say how many are identified, and how like they are to their own and to the others."""
         rows = torch.arange(len(found)) if own is None else own
         figures: list[Figure] = []
-        for measure, pictures in Originals.of(found).seen.items():
-            pairs = correlations(pictures, self.seen[measure])
+        for measure, filtered in Originals.of(found).seen.items():
+            pairs = correlations(filtered, self.seen[measure])
             rate = wilson(identified(pairs, rows), len(rows))
             mine = pairs[torch.arange(len(rows)), rows]
             others = (pairs.sum(1) - mine) / (pairs.shape[1] - 1)
@@ -64,9 +65,8 @@ def traced(model: nn.Module, images: Tensor, share: float = 1.0) -> EpisodicTrac
 
 
 def recalled(model: nn.Module, units: Tensor, trace: EpisodicTrace, rules: Rules) -> Tensor:
-    """Recall in batches, without controls."""
-    rows = torch.arange(len(units)).split(BATCH)
-    return torch.cat([recollect(model, units[r], trace=trace[r], rules=rules, controls=False).images for r in rows])
+    """Recall a few photographs at a time."""
+    return pictures(model, units, rules, trace, batch=BATCH)
 
 
 def bits(trace: EpisodicTrace, rules: Rules) -> float:
@@ -105,11 +105,11 @@ def keyed(model: nn.Module, images: Tensor, originals: Originals, trace: Episodi
         outputs = model(cue)
         found = store.lookup(outputs)
         right = float((found.posterior.argmax(1) == torch.arange(len(images))).double().mean())
-        pictures = recalled(model, outputs.argmax(1), found.trace, rules)
-        figures += [Figure(f"keyed, {name}: right episode", right), *originals.judged(f"keyed, {name}", pictures)[:1]]
+        again = recalled(model, outputs.argmax(1), found.trace, rules)
+        figures += [Figure(f"keyed, {name}: right episode", right), *originals.judged(f"keyed, {name}", again)[:1]]
     lost = store.lookup(model(images.roll(-1, 0)))
-    pictures = recalled(model, model(images).argmax(1), lost.trace, rules)
-    return figures + originals.judged("keyed, wrong pointer", pictures)[:1]
+    again = recalled(model, model(images).argmax(1), lost.trace, rules)
+    return figures + originals.judged("keyed, wrong pointer", again)[:1]
 
 
 def needed(
@@ -170,9 +170,9 @@ def draw(model: nn.Module, stored: Tensor) -> None:
     columns |= {name: [stretched(i) for i in found] for name, found in recalls.items()}
     sheet = Sheet(figsize=(1.55 * len(columns), 1.6 * len(images) + 0.45), layout="constrained")
     axes = sheet.subplots(len(images), len(columns), gridspec_kw={"wspace": 0.02, "hspace": 0.02})
-    for j, (name, pictures) in enumerate(columns.items()):
+    for j, (name, column) in enumerate(columns.items()):
         axes[0, j].set_title(name, fontsize=9)
-        for i, picture in enumerate(pictures):
+        for i, picture in enumerate(column):
             axes[i, j].imshow(picture)
             axes[i, j].set_axis_off()
     PICTURE.parent.mkdir(exist_ok=True)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.figures import REPOSITORY, Figure, main
-from benchmarks.papers.recalled import Mnist, load, trained
+from benchmarks.papers.recalled import Mnist, load, pictures, trained
 from benchmarks.papers.routes import (
     CLASS_BITS,
     POINTER,
@@ -25,7 +25,6 @@ from benchmarks.papers.routes import (
     decoded,
     point,
     prototypes,
-    recollect_all,
     sparse,
     switches,
 )  # fmt: skip
@@ -87,7 +86,7 @@ def _asked(
     asked = torch.arange(len(seen))
     found = store.lookup(activations(model, seen, site).flatten(1))
     start = activations(model, seen, POINTER)
-    pairs = correlations(recollect_all(model, start, found.trace, Rules.image(), site=POINTER), stored)
+    pairs = correlations(pictures(model, start, Rules.image(), found.trace, site=POINTER), stored)
     looked = float((found.posterior.argmax(1) == asked).double().mean())
     rate = wilson(identified(pairs, asked), len(asked))
     head = f"keyed by {site}, {name}" + ("" if share == 1.0 else f", top {100 * share:g} % of switches")
@@ -111,7 +110,7 @@ def curve(nets: dict[str, nn.Module], data: Mnist, shares: Sequence[float], tops
         for share in shares:
             trace = select(share)
             bits = CLASS_BITS + trace.bits()["total"]
-            points.append(point(route, bits, recollect_all(model, units, trace, rules), data))
+            points.append(point(route, bits, pictures(model, units, rules, trace), data))
     points += decoded(model, data) + sparse(nets["conv"], data, tops)
     points += [point(name, CLASS_BITS, picture, data) for name, picture in prototypes(nets, data).items()]
     return points

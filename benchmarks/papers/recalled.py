@@ -1,4 +1,4 @@
-"""Digits and networks that the benchmarks of recollection share; run by `recollection.py` and `pointer.py`."""
+"""Digits, networks and recalls in batches, which the benchmarks of recollection share."""
 
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.figures import data_folder, idx
+from mnemotrace.core.episode import EpisodicTrace
 from mnemotrace.retrieval.backward import recollect
 from mnemotrace.retrieval.rules import Rules
 from mnemotrace.retrieval.sources import Source
@@ -80,11 +81,35 @@ def trained(data: Mnist, pool: str, *, epochs: int, seed: int = 0) -> nn.Sequent
     return model.eval().requires_grad_(False)
 
 
-def pictures(model: nn.Module, source: Tensor | Source, images: Tensor, rules: Rules, trace: Tensor | None) -> Tensor:
-    """Recall, a hundred images at a time."""
+def pictures(
+    model: nn.Module,
+    source: Tensor | Source,
+    rules: Rules,
+    trace: EpisodicTrace | Tensor | None,
+    *,
+    images: Tensor | None = None,
+    site: str | None = None,
+    batch: int = 100,
+) -> Tensor:
+    """Recall in batches, without controls.
+
+    Args:
+        model: the network.
+        source: units as whole numbers or signals, one an image; or one source for all.
+        rules: of the way back.
+        trace: stored, or of images; None takes none.
+        images: that are run forwards, where the trace does not say.
+        site: where units or signals are.
+        batch: images at a time.
+    """
+    known = trace if images is None else images
     found: list[Tensor] = []
-    for rows in torch.arange(len(images)).split(100):
-        start = source[rows] if isinstance(source, Tensor) else source
-        own = None if trace is None else trace[rows]
-        found.append(recollect(model, start, trace=own, x=images[rows], rules=rules, controls=False).images)
+    for rows in torch.arange(0 if known is None else len(known)).split(batch):
+        start = source if isinstance(source, Source) else _source(source[rows], site)
+        own, shown = (None if part is None else part[rows] for part in (trace, images))
+        found.append(recollect(model, start, trace=own, x=shown, rules=rules, controls=False).images)
     return torch.cat(found)
+
+
+def _source(part: Tensor, site: str | None) -> Source:
+    return Source.vector(part, site=site) if part.is_floating_point() else Source.unit(part, site=site)

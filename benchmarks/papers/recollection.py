@@ -65,7 +65,7 @@ def over_seeds(nets: dict[int, nn.Module], data: Mnist) -> list[Figure]:
     images, labels = data.probes
     found: dict[str, list[Likeness]] = {}
     for model, name in product(nets.values(), ("headline", "image")):
-        picture = pictures(model, model(images).argmax(1), images, getattr(Rules, name)(), images)
+        picture = pictures(model, model(images).argmax(1), getattr(Rules, name)(), images)
         found.setdefault(name, []).append(likeness(picture, images, labels=labels))
 
     def gated(rule: str, label: str, read: Callable[[Likeness], float], noted: str, *gates: str) -> list[Figure]:
@@ -121,7 +121,7 @@ def without_traces(nets: dict[str, nn.Module], data: Mnist) -> list[Figure]:
     for name, net, rules in ways:
         units = nets[net](images).argmax(1)
         trace = None if net == "max" else images
-        picture = pictures(nets[net], units, images, rules, trace)
+        picture = pictures(nets[net], units, rules, trace, images=images)
         found, pairs = likeness(picture, images, labels=labels), correlations(picture, images)
         worst["by pairs"] = max(worst["by pairs"], float(pairs.diagonal().mean() - pairs[mates].mean()))
         worst["own less same"] = max(worst["own less same"], found.correlation.own - found.correlation.same)
@@ -166,12 +166,10 @@ def from_inside(model: nn.Module, data: Mnist) -> list[Figure]:
     noted |= {"relu_pool3": 0.414, "relu_fc1": 0.302, "relu_fc2": 0.252}
     figures: list[Figure] = []
     for site, r in noted.items():
-        found = pictures(model, Source.activation(site), images, rules, images)
+        found = pictures(model, Source.activation(site), rules, images)
         figures += named(f"conv pools, from {site}", likeness(found, images, labels=labels), f"{r:.3f}")
     for top, r in ((0.1, 0.854), (0.02, 0.777), (0.01, 0.717)):
-        found = likeness(
-            pictures(model, Source.sparse("relu_pool1", top=top), images, rules, images), images, labels=labels
-        )
+        found = likeness(pictures(model, Source.sparse("relu_pool1", top=top), rules, images), images, labels=labels)
         if top == 0.01:
             figures = [
                 Figure("R11 pool1, top 1 % of units: own r", found.correlation.own, ">= 0.6", "note 0.717"),
@@ -263,7 +261,7 @@ def run(quick: bool) -> list[Figure]:
     extra |= {"std, clamp, masks": Rules(relu="mask", normalise="std", clamp=True)}
     images, labels = data.probes
     for name, rules in extra.items():
-        picture = pictures(nets["max"], nets["max"](images).argmax(1), images, rules, images)
+        picture = pictures(nets["max"], nets["max"](images).argmax(1), rules, images)
         figures += named(name, likeness(picture, images, labels=labels), NOTED[name])
     if not quick:
         draw(found, prototype[:12])

@@ -15,10 +15,9 @@ from benchmarks.papers.recalled import Mnist, pictures
 from mnemotrace.core.episode import EpisodicTrace, MeanTrace
 from mnemotrace.evaluation.recalling import activations
 from mnemotrace.evaluation.similarity import likeness
-from mnemotrace.retrieval.backward import episode, recollect
+from mnemotrace.retrieval.backward import episode
 from mnemotrace.retrieval.prototypes import LinearDecoder
 from mnemotrace.retrieval.rules import Rules
-from mnemotrace.retrieval.sources import Source
 
 POINTER, INSIDE = "relu_fc2", "relu_pool1"
 CLASS_BITS = math.log2(10)
@@ -53,18 +52,6 @@ def switches(model: nn.Module, images: Tensor, top: float | None = None) -> Epis
     return episode(model, images).select(kinds=["switch"], top=top)
 
 
-def recollect_all(
-    model: nn.Module, source: Tensor, trace: EpisodicTrace, rules: Rules, *, site: str | None = None
-) -> Tensor:
-    """Recall from a pointer and a stored trace, a hundred at a time; units are whole numbers."""
-    found: list[Tensor] = []
-    for rows in torch.arange(len(source)).split(100):
-        part = source[rows]
-        start = Source.vector(part, site=site) if part.is_floating_point() else Source.unit(part, site=site)
-        found.append(recollect(model, start, trace=trace[rows], rules=rules, controls=False).images)
-    return torch.cat(found)
-
-
 def prototypes(nets: dict[str, nn.Module], data: Mnist) -> dict[str, Tensor]:
     """From the class alone, by every route that needs no trace of an episode: one picture a probe."""
     (learnt, classes), (images, _) = data.learn, data.probes
@@ -73,8 +60,8 @@ def prototypes(nets: dict[str, nn.Module], data: Mnist) -> dict[str, Tensor]:
     parts = (switches(nets["max"], part) for part in learnt.split(250))
     mean = MeanTrace.fit(parts, labels=classes)
     found = {"class: ridge decoder": LinearDecoder.fit(one[classes], learnt)(one[units])}
-    found["class: mean switches"] = recollect_all(nets["max"], units, mean.trace(units), Rules(relu="relu"))
-    found["class: learnt pools"] = pictures(nets["conv"], units, images, Rules(), images)
+    found["class: mean switches"] = pictures(nets["max"], units, Rules(relu="relu"), mean.trace(units))
+    found["class: learnt pools"] = pictures(nets["conv"], units, Rules(), images)
     units = nets["conv"](images).argmax(1)
     within = activations(nets["conv"], learnt, POINTER)
     decoder = LinearDecoder.fit(within, learnt)
@@ -121,11 +108,7 @@ def imagined(model: nn.Module, data: Mnist, units: Tensor) -> dict[str, Tensor]:
 
 def inside(model: nn.Module, signal: Tensor, images: Tensor, site: str) -> Tensor:
     """Run the network with learnt pools back from a signal at a site, one a probe; it needs no trace."""
-    found: list[Tensor] = []
-    for rows in torch.arange(len(images)).split(100):
-        start = Source.vector(signal[rows], site=site)
-        found.append(recollect(model, start, trace=None, x=images[rows], rules=Rules(), controls=False).images)
-    return torch.cat(found)
+    return pictures(model, signal, Rules(), None, images=images, site=site)
 
 
 def sparse(model: nn.Module, data: Mnist, tops: Sequence[float]) -> list[Point]:

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from mnemotrace.adapters.attention import record_attention
 from mnemotrace.adapters.experts import record_experts
@@ -14,6 +16,17 @@ from mnemotrace.core.site import Site
 
 class _Stop(BaseException):
     """Leaves a forward pass once everything wanted has been read; no `except Exception` on the way catches it."""
+
+
+@contextmanager
+def _left_early(handle: RemovableHandle) -> Generator[None, None, None]:
+    """End the block where a hook raises `_Stop`, and take the hook off."""
+    try:
+        yield
+    except _Stop:
+        pass
+    finally:
+        handle.remove()
 
 
 @contextmanager
@@ -27,7 +40,7 @@ def record(model: nn.Module, sites: Mapping[str, Site], receive: Receive) -> Gen
             also which tokens the rows belong to. Maps that read one tensor get the same tensor object.
     """
     with ExitStack() as stack:
-        stack.enter_context(_unfused())
+        stack.enter_context(unfused())
         for site in sites.values():
             if site.kind in ("linear", "convolution"):
                 for name in dict.fromkeys((site.module, *site.readers)):
@@ -42,7 +55,7 @@ def record(model: nn.Module, sites: Mapping[str, Site], receive: Receive) -> Gen
 
 
 @contextmanager
-def _unfused() -> Generator[None, None, None]:
+def unfused() -> Generator[None, None, None]:
     """Switch off torch's fused attention and encoder layers, which skip modules or hand them nested tensors."""
     enabled = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
@@ -90,13 +103,20 @@ def stop_at(module: nn.Module | None) -> Generator[None, None, None]:
     def stop(*_: object) -> None:
         raise _Stop
 
-    handle = module.register_forward_pre_hook(stop)
-    try:
+    with _left_early(module.register_forward_pre_hook(stop)):
         yield
-    except _Stop:
-        pass
-    finally:
-        handle.remove()
+
+
+@contextmanager
+def stop_after(module: nn.Module, receive: Callable[[Any], None]) -> Generator[None, None, None]:
+    """Call `receive(output)` with what `module` gives, and leave the forward pass inside the block there."""
+
+    def stop(_module: nn.Module, _args: object, output: Any) -> None:
+        receive(output)
+        raise _Stop
+
+    with _left_early(module.register_forward_hook(stop)):
+        yield
 
 
 @contextmanager

@@ -14,16 +14,16 @@ Cost: some microseconds an operation; a max pool also computes its indices.
 
 import types
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mnemotrace.adapters.decompositions import GATES
 from mnemotrace.adapters.handlers import POOLS, SPECIAL, see_gate
+from mnemotrace.adapters.hooks import unfused
 from mnemotrace.adapters.seen import Listener, Seen, floating, tensors_of
 
 
@@ -31,19 +31,14 @@ from mnemotrace.adapters.seen import Listener, Seen, floating, tensors_of
 def watched(model: nn.Module, listener: Listener) -> Generator[None, None, None]:
     """Tell a listener of all operations of a network inside the block; afterwards nothing is left on the network."""
     mode = _Operations(listener)
-    handles = []
-    enabled = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
+    with unfused(), ExitStack() as stack:
         for name, module in model.named_modules():
-            handles.append(module.register_forward_pre_hook(lambda *_, name=name: mode.modules.append(name)))
-            handles.append(module.register_forward_hook(mode.leave, always_call=True))
+            enter = module.register_forward_pre_hook(lambda *_, name=name: mode.modules.append(name))
+            leave = module.register_forward_hook(mode.leave, always_call=True)
+            stack.callback(enter.remove)
+            stack.callback(leave.remove)
         with mode:
             yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(enabled)
-        for handle in handles:
-            handle.remove()
 
 
 class _Operations(TorchFunctionMode):

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from mnemotrace.adapters.hooks import evaluating
 from mnemotrace.core.errors import SelectionError
 from mnemotrace.core.site import select_names
 
@@ -199,14 +200,8 @@ def require_units(units: Iterable[int], width: int, site: str | None) -> None:
 @contextmanager
 def differentiable(model: nn.Module) -> Generator[None, None, None]:
     """Evaluate with gradients of inputs; training flags come back, and parameters get no gradients of their own."""
-    flags = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.enable_grad():
-            yield
-    finally:
-        for module, flag in flags.items():
-            module.training = flag
+    with evaluating(model), torch.enable_grad():
+        yield
 
 
 def home_of(model: nn.Module) -> tuple[torch.device, torch.dtype]:

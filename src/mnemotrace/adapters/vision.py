@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mnemotrace.adapters.hf import model_directory
+from mnemotrace.adapters.outputs import home_of
 from mnemotrace.core.linalg import require_finite
 
 __all__ = ["Vision", "load_vision", "open_picture", "read_array", "read_images"]
@@ -107,8 +108,7 @@ def read_images(vision: Vision, paths: Sequence[str | Path]) -> Float[Tensor, "b
         raise ValueError(
             f"got images of shapes {sorted(shapes)}; expected one shape, to go through the network together"
         )
-    weight = next((p for p in vision.model.parameters() if p.is_floating_point()), torch.zeros(()))
-    return torch.cat(found).to(weight)
+    return torch.cat(found).to(*home_of(vision.model))
 
 
 def open_picture(path: str | Path, mode: str = "RGB") -> Picture:

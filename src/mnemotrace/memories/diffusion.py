@@ -171,7 +171,7 @@ class DiffusionMemory(nn.Module):
         """
         rows, noise = self._read(x, None)
         held = known_of(known, rows)
-        found = self.forward(rows, noise)
+        found = self._found(rows, noise).mean.to(rows.dtype)
         return found if held is None else torch.where(held, rows, found)
 
     def posterior(self, x: Float[Tensor, "b d"], *, sigma: Noise | None = None) -> Float[Tensor, "b n"]:

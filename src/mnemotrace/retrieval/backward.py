@@ -17,13 +17,14 @@ backward pass more for each control; memory of a training step without weights.
 """
 
 import warnings
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from mnemotrace.adapters.hooks import stop_after
 from mnemotrace.adapters.operations import watched
 from mnemotrace.core.artifact import fingerprint, library_version
 from mnemotrace.core.episode import EpisodicTrace
@@ -133,41 +134,27 @@ def recollect(
     return Recollection(pictures, str(source), rules, bits, sensitivity, tuple(reversal.unreversed), found, manifest)
 
 
-class _Stop(BaseException):
-    """Leaves the forward pass at the site of the source."""
-
-
-@contextmanager
-def _captured(model: nn.Module, site: str | None, kept: dict[str, Any]) -> Generator[None, None, None]:
-    """Keep the output of a module as `kept["out"]` and stop there; without a site nothing happens."""
+def _until(
+    model: nn.Module, site: str | None, given: Images, forward: Forward | None, watching: AbstractContextManager[None]
+) -> Tensor:
+    """Run a network to its output, or to that of a module inside and no further."""
     if site is None:
-        yield
-        return
+        with watching:
+            return output_of(call(model, given, forward))
     names = dict(model.named_modules())
     if site not in names:
         listing = ", ".join([n for n in names if n][:20])
         raise ValueError(f"got site={site!r}; expected the name of a module of the network, such as {listing}")
-
-    def keep(_: nn.Module, __: Any, output: Any) -> None:
-        kept["out"] = output
-        raise _Stop
-
-    handle = names[site].register_forward_hook(keep)
-    try:
-        yield
-    except _Stop:
-        pass
-    finally:
-        handle.remove()
+    kept: list[Any] = []
+    with stop_after(names[site], kept.append), watching:
+        kept.append(call(model, given, forward))
+    return output_of(kept[0])
 
 
 def _output(
     model: nn.Module, source: Source, given: Images, forward: Forward | None, reversal: Reversal
 ) -> tuple[Tensor, bool, bool]:
-    kept: dict[str, Any] = {}
-    with _captured(model, source.site, kept), watched(model, reversal):
-        kept["out"] = call(model, given, forward)
-    out = output_of(kept["out"])
+    out = _until(model, source.site, given, forward, watched(model, reversal))
     convolution = source.site is not None and isinstance(model.get_submodule(source.site), _CONVOLUTIONS)
     return out, convolution or out.ndim > 3, source.site is None  # noqa: PLR2004
 
@@ -177,10 +164,7 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTra
 
 @torch.no_grad()
 def _activation(model: nn.Module, source: Source, given: Images, forward: Forward | None) -> Tensor:
-    kept: dict[str, Any] = {}
-    with _captured(model, source.site, kept):
-        kept["out"] = call(model, given, forward)
-    return output_of(kept["out"])
+    return _until(model, source.site, given, forward, nullcontext())
 
 
 def _back(out: Tensor, leaf: Tensor, start: Tensor, keep: bool) -> Tensor:

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mnemotrace.core.episode import EpisodicTrace
+from mnemotrace.adapters.outputs import home_of
+from mnemotrace.core.episode import EpisodicTrace, MeanTrace
 from mnemotrace.core.linalg import require_finite
 
 Images = Tensor | Mapping[str, Any]
@@ -75,7 +76,7 @@ def what_runs(model: nn.Module, trace: Any, x: Images | None) -> Images:
             )
         return x
     if not isinstance(trace, EpisodicTrace):
-        if hasattr(trace, "counts") and hasattr(trace, "trace"):
+        if isinstance(trace, MeanTrace):
             raise TypeError("got a MeanTrace; expected the trace of classes: pass trace=mean.trace(classes)")
         return trace
     if x is not None:
@@ -86,8 +87,8 @@ def what_runs(model: nn.Module, trace: Any, x: Images | None) -> Images:
                 "expected as many samples of the same size; take rows of the trace as trace[rows]"
             )
         return x
-    weight = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
-    dtype = getattr(torch, trace.manifest.get("dtype", ""), weight.dtype)
-    blank = torch.zeros(len(trace), *trace.input_shape, dtype=dtype, device=weight.device)
+    device, own = home_of(model)
+    dtype = getattr(torch, trace.manifest.get("dtype", ""), own)
+    blank = torch.zeros(len(trace), *trace.input_shape, dtype=dtype, device=device)
     name = trace.manifest.get("input", "")
     return {name: blank} if name else blank
