@@ -36,7 +36,7 @@ from mnemotrace.core.progress import Progress, silent
 from mnemotrace.evaluation.capacity import Rate
 from mnemotrace.evaluation.recalling import OTHER, SAME, Cued, ceilings, donors
 from mnemotrace.evaluation.similarity import Likeness, Means, likeness
-from mnemotrace.evaluation.twins import untrained_twin
+from mnemotrace.adapters.twins import untrained_twin
 from mnemotrace.retrieval.backward import IGNORED, correlation
 from mnemotrace.retrieval.prototypes import RIDGE
 from mnemotrace.retrieval.rules import Rules

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from mnemotrace.evaluation.twins import shuffled_weights, untrained_twin
+from mnemotrace.adapters.twins import shuffled_weights, untrained_twin
 
 
 def _net() -> nn.Sequential:
