@@ -19,16 +19,21 @@ if TYPE_CHECKING:
     from mnemotrace.evaluation.comparison import compare
     from mnemotrace.evaluation.criteria import criteria
     from mnemotrace.evaluation.depth import depth
+    from mnemotrace.evaluation.discovery import discover
     from mnemotrace.files import load, save
     from mnemotrace.forgetting.concept import leace
     from mnemotrace.forgetting.erase import erase, inject, null
     from mnemotrace.formation.naming import name_once
     from mnemotrace.formation.replay import consolidate
     from mnemotrace.localisation.causal_tracing import trace
+    from mnemotrace.localisation.cells import cells
+    from mnemotrace.localisation.dictionary_training import dictionary
     from mnemotrace.localisation.engram import engram
     from mnemotrace.localisation.grafting import graft
+    from mnemotrace.localisation.probe import probe
     from mnemotrace.localisation.reference import factor
     from mnemotrace.localisation.suggest import suggest
+    from mnemotrace.memories.assemblies import Assemblies
     from mnemotrace.memories.dense import DenseMemory
     from mnemotrace.memories.diffusion import DiffusionMemory
     from mnemotrace.memories.hopfield import Hopfield
@@ -39,6 +44,7 @@ if TYPE_CHECKING:
     from mnemotrace.modification.rome import rome
     from mnemotrace.modification.task_vector import task_vector
     from mnemotrace.modification.transplant import transplant
+    from mnemotrace.organisms.aleph import aleph
     from mnemotrace.organisms.digits import digits
     from mnemotrace.organisms.funes import funes
     from mnemotrace.retrieval.backward import recollect
@@ -47,6 +53,7 @@ if TYPE_CHECKING:
     from mnemotrace.stats.moments import Moments, Statistics
 
 _HOMES = {
+    "Assemblies": "memories.assemblies",
     "DenseMemory": "memories.dense",
     "DiffusionMemory": "memories.diffusion",
     "Direction": "core.direction",
@@ -60,16 +67,20 @@ _HOMES = {
     "Site": "core.site",
     "Statistics": "stats.moments",
     "Undo": "core.applying",
+    "aleph": "organisms.aleph",
     "alphaedit": "modification.alphaedit",
     "applied": "core.applying",
     "apply": "core.applying",
     "calibrate": "evaluation.calibration",
+    "cells": "localisation.cells",
     "collect": "stats.collect",
     "compare": "evaluation.comparison",
     "consolidate": "formation.replay",
     "criteria": "evaluation.criteria",
     "depth": "evaluation.depth",
+    "dictionary": "localisation.dictionary_training",
     "digits": "organisms.digits",
+    "discover": "evaluation.discovery",
     "engram": "localisation.engram",
     "erase": "forgetting.erase",
     "factor": "localisation.reference",
@@ -82,6 +93,7 @@ _HOMES = {
     "merge": "modification.export",
     "name_once": "formation.naming",
     "null": "forgetting.erase",
+    "probe": "localisation.probe",
     "recall": "retrieval.dynamics",
     "recollect": "retrieval.backward",
     "rome": "modification.rome",
@@ -94,6 +106,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Assemblies",
     "DenseMemory",
     "DiffusionMemory",
     "Direction",
@@ -107,16 +120,20 @@ __all__ = [
     "Site",
     "Statistics",
     "Undo",
+    "aleph",
     "alphaedit",
     "applied",
     "apply",
     "calibrate",
+    "cells",
     "collect",
     "compare",
     "consolidate",
     "criteria",
     "depth",
+    "dictionary",
     "digits",
+    "discover",
     "engram",
     "erase",
     "factor",
@@ -129,6 +146,7 @@ __all__ = [
     "merge",
     "name_once",
     "null",
+    "probe",
     "recall",
     "recollect",
     "rome",

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from mnemotrace.core.artifact import read, write
 from mnemotrace.core.errors import NonFiniteError
 from mnemotrace.core.memory import Memory
+from mnemotrace.memories.assemblies import Assemblies
 from mnemotrace.memories.dense import DenseMemory
 from mnemotrace.memories.diffusion import DiffusionMemory
 from mnemotrace.memories.hopfield import Hopfield
@@ -63,6 +64,11 @@ def random_couplings(draw: Draw) -> Hopfield:
     return Hopfield(couplings=square + square.T, bias=draw.normal(D))
 
 
+def four_on(draw: Draw, n: int = B) -> torch.Tensor:
+    order = draw.normal(n, D).argsort(dim=1)[:, :4]
+    return torch.zeros(n, D, dtype=draw.dtype).scatter(1, order, 1.0)
+
+
 def binary(make: Callable[[Draw], Any]) -> Line:
     return Line(make, partly_erased, lambda memory, x: -memory.field(x))
 
@@ -87,6 +93,7 @@ MEMORIES: dict[str, Line] = {
         lambda draw: DiffusionMemory(draw.normal(9, D), sigma=0.7, weights=draw.weights(9)),
         gradient=lambda memory, x: x - memory.sweep(x),
     ),
+    "assemblies": Line(lambda draw: Assemblies(four_on(draw, 5)), four_on, lambda memory, x: -memory.field(x)),
     "dense, exp": binary(lambda draw: DenseMemory(draw.signs(9), separation="exp", weights=draw.weights(9))),
 }
 

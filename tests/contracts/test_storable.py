@@ -27,19 +27,31 @@ from mnemotrace.core.trace import Engram
 from mnemotrace.evaluation.calibration import Calibration, Point
 from mnemotrace.evaluation.capacity import Capacity, Rate, Stored
 from mnemotrace.evaluation.census import Census
+from mnemotrace.evaluation.chronicle import Chronicle
 from mnemotrace.evaluation.comparison import Comparison
 from mnemotrace.evaluation.criteria import Criteria, Criterion
 from mnemotrace.evaluation.depth import Depth
+from mnemotrace.evaluation.dictionary import WAYS, DictionaryEvidence
 from mnemotrace.evaluation.edits import Measure, Verdict
+from mnemotrace.evaluation.found_concepts import Concept, Discovery
+from mnemotrace.evaluation.interference import Behaviour, Interference
 from mnemotrace.evaluation.method import Measured, Row
 from mnemotrace.evaluation.naming import NamingEvidence
+from mnemotrace.evaluation.overlaps import Overlaps
 from mnemotrace.evaluation.recollection import RecollectionEvidence
 from mnemotrace.evaluation.recollection import Row as RecalledRow
 from mnemotrace.evaluation.similarity import likeness
 from mnemotrace.formation.naming import Namer
 from mnemotrace.formation.replay import Consolidation
+from mnemotrace.localisation.agreement import Agreement
 from mnemotrace.localisation.causal_trace import CausalTrace, Record
+from mnemotrace.localisation.cells import Cells, scan
+from mnemotrace.localisation.clustering import Tried
+from mnemotrace.localisation.dictionary import Dictionary
+from mnemotrace.localisation.probe import Probe
+from mnemotrace.localisation.sparse_path import Path as ProbePath
 from mnemotrace.localisation.suggest import Suggestion
+from mnemotrace.localisation.superposition import Superposition
 from mnemotrace.localisation.top_examples import TopExamples
 from mnemotrace.memories.core_memory import Core
 from mnemotrace.memories.denoiser import TrainedDenoiser
@@ -52,6 +64,7 @@ from mnemotrace.memories.patterns import Patterns
 from mnemotrace.memories.shapes import Samples, Sphere
 from mnemotrace.memories.spiking import SpikingHierarchy
 from mnemotrace.memories.spiking_layers import SpikingLayer
+from mnemotrace.organisms.phase_diagram import PhaseDiagram
 from mnemotrace.retrieval.recollection import Recollection
 from mnemotrace.retrieval.reconstruction import Reconstruction
 from mnemotrace.retrieval.rules import Rules
@@ -270,10 +283,126 @@ def namer(draw: Draw) -> Namer:
     return made
 
 
+def chronicle(draw: Draw) -> Chronicle:
+    c, t = 1 + draw.below(3), 1 + draw.below(3)
+    names, steps = tuple(f"concept {i}" for i in range(c)), tuple(range(0, 10 * t, 10))
+    return Chronicle(names, steps, *(draw.normal(c, t) for _ in range(6)), draw.normal(c, t, t), MANIFEST)
+
+
+def cells(draw: Draw) -> Cells:
+    k, u = 2 + draw.below(2), 1 + draw.below(4)
+    concepts = torch.arange(k).repeat(4)
+    tables = torch.randn(len(concepts), u, generator=draw.generator)
+    return scan(tables, concepts, shuffles=19, rotate=bool(draw.below(2)), generator=draw.generator)
+
+
+def dictionary(draw: Draw) -> Dictionary:
+    m, d, out = 3 + draw.below(4), 1 + draw.below(4), 1 + draw.below(4)
+    decoder = draw.normal(m, out).double()
+    decoder = (decoder / decoder.norm(dim=1, keepdim=True)).to(draw.dtype)
+    gates = (("topk", None), ("batch_topk", draw.normal().abs()), ("jump_relu", draw.normal(m).abs()))
+    variant, threshold = gates[draw.below(3)]
+    return Dictionary(
+        draw.normal(m, d), draw.normal(m), decoder, draw.normal(d), draw.normal(out), variant, 2, threshold,
+        sample=draw.normal(5, d), site="layer", report={"explained": draw.number()}, manifest=MANIFEST,
+    )  # fmt: skip
+
+
+def dictionary_evidence(draw: Draw) -> DictionaryEvidence:
+    n, m = 1 + draw.below(4), 1 + draw.below(5)
+    explained = {"dictionary": draw.number(), "random dictionary": draw.number()}
+    losses = draw.normal(n, len(WAYS)).abs()
+    return DictionaryEvidence(losses, draw.normal(m).abs(), draw.number(), explained, "h.1", MANIFEST)
+
+
+def sparse_probe(draw: Draw) -> Probe:
+    k, d, p = 1 + draw.below(3), 1 + draw.below(5), 2 + draw.below(3)
+    numbers = draw.normal(k, d).double()
+    grid = [draw.normal(k, p).double().abs() for _ in range(3)]
+    path = ProbePath(draw.normal(p).double().abs(), grid[0].long(), *grid[1:], (0,) * k)
+    return Probe(
+        numbers, numbers[:, 0].clone(), numbers > 0, numbers.float().abs(), path, {1: 0.5, 2: 0.75},
+        tuple(range(max(k, 2))), 0.8, (0.7, 0.9), 0.85, (0.5, 0.4), (0.6, 0.7), 0.5, MANIFEST,
+    )  # fmt: skip
+
+
+def superposition(draw: Draw) -> Superposition:
+    f = 1 + draw.below(4)
+    columns = [draw.normal(f).abs() for _ in range(3)]
+    names = tuple(f"feature {i}" for i in range(f))
+    return Superposition(
+        *columns, torch.arange(f), draw.normal(f), draw.normal(3, 2), draw.normal(f), expected=abs(draw.number()),
+        rank=f, m=3, names=names, manifest=MANIFEST | {"draws": 3, "seed": 0},
+    )  # fmt: skip
+
+
+def phase_diagram(draw: Draw) -> PhaseDiagram:
+    a, b = 1 + draw.below(3), 1 + draw.below(3)
+    densities, ratios = tuple(0.5 / (i + 1) for i in range(a)), tuple(float(i + 1) for i in range(b))
+    return PhaseDiagram(densities, ratios, draw.normal(a, b, 2), draw.normal(a, b, 2), MANIFEST | {"linear": False})
+
+
+def interference(draw: Draw) -> Interference:
+    s, k = 1 + draw.below(2), 2 + draw.below(3)
+    sizes = torch.randint(1, 9, (s, 2), generator=draw.generator)
+    ranks = torch.randint(1, 4, (s, k), generator=draw.generator)
+    matrices = [draw.normal(s, k, k) for _ in range(3)]
+    places = tuple(f"h.{i}" for i in range(s))
+    weights = Overlaps(
+        tuple("abcd"[:k]), places, sizes, draw.normal(s, k).abs() + 0.1, ranks, draw.normal(k, k), *matrices
+    )
+    if draw.below(2):
+        return Interference(weights, None, MANIFEST)
+    names = ("own", "others", "control_own", "control_others")
+    estimates = {name: (draw.number(), (draw.number(), draw.number())) for name in names}
+    behaviour = Behaviour(draw.normal(k, k), draw.normal(k, k), **estimates, correlation=0.5, permuted=0.4, p=0.01)
+    return Interference(weights, behaviour, MANIFEST | {"draws": 3})
+
+
+def assemblies(draw: Draw) -> mt.Assemblies:
+    p, neurons, size = 1 + draw.below(4), 6 + draw.below(5), 1 + draw.below(4)
+    order = draw.normal(p, neurons).argsort(dim=1)[:, :size]
+    members = torch.zeros(p, neurons, dtype=draw.dtype).scatter(1, order, 1.0)
+    traces = draw.normal(3, neurons) if draw.below(2) else None
+    rule = "covariance" if traces is not None or draw.below(2) else "willshaw"
+    return mt.Assemblies(members, names=[f"c{i}" for i in range(p)], rule=rule, traces=traces, manifest=MANIFEST)
+
+
+def discovery(draw: Draw) -> Discovery:
+    n, k = 6 + draw.below(5), 2
+    interval = (draw.number(), draw.number())
+    one = Criterion(draw.number(), interval, draw.number(), interval, "a meaning")
+    judged = Criteria({"necessity": one}, {"target": {"untouched": draw.number()}}, 0.1, 2, {}, dict(MANIFEST))
+    concepts = (
+        Concept("discovered", "0", 3, 3, draw.number(), draw.number(), judged),
+        Concept("labels", "7", 1, 0, None, None, None, "too few"),
+    )
+    groups = torch.randint(-1, k, (n,), generator=draw.generator)
+    members, first = groups[:, None] == torch.arange(k), torch.rand(n, generator=draw.generator) > 0.5
+    agreed = Agreement(draw.number(), draw.number(), draw.number(), (0.0, 0.1, 0.2), 0.05, n)
+    labelled = draw.below(2) == 1
+    table = torch.ones(k, 2, dtype=torch.long) if labelled else None
+    return Discovery(
+        concepts, groups, members, groups >= 0, first, {"discovered": agreed} if labelled else {}, table,
+        draw.normal(k, 2) if labelled else None, (0, 7) if labelled else (), draw.number(), draw.number(),
+        (Tried(2, 0.9, 0.1, 0.4),), {"untrained": "no way"}, dict(MANIFEST),
+    )  # fmt: skip
+
+
 MAKERS: dict[str, Callable[[Draw], Any]] = {
     "affine": lambda draw: Affine(draw.normal(3).double(), draw.normal(2, 3).double(), scale=1.5),
     "capacity": capacity,
     "census": census,
+    "assemblies": assemblies,
+    "cells": cells,
+    "chronicle": chronicle,
+    "dictionary": dictionary,
+    "dictionary_evidence": dictionary_evidence,
+    "discovery": discovery,
+    "interference": interference,
+    "phase_diagram": phase_diagram,
+    "probe": sparse_probe,
+    "superposition": superposition,
     "consolidation": consolidation,
     "core": lambda draw: Core(torch.tensor([True, False, True]), draw.normal(2).double(), gaussians(draw)),
     "denoiser": denoiser,
@@ -396,13 +525,13 @@ def test_a_failing_save_leaves_the_old_file_and_no_other(kind: str, tmp_path: Pa
 def test_a_kind_that_we_do_not_know_is_refused(tmp_path: Path) -> None:
     path = write(Artifact("spell", {}), tmp_path / "x")
     with pytest.raises(
-        ArtifactError, match="got kind 'spell' in .*; expected one of affine, calibration, capacity, causal_trace"
+        ArtifactError, match="got kind 'spell' in .*; expected one of affine, assemblies, calibration, capacity"
     ):
         mt.load(path)
 
 
 @pytest.mark.parametrize("thing", [3, torch.ones(1), {"a": 1}])
 def test_what_cannot_be_stored_is_a_type_error(thing: object, tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match="expected something of mnemotrace: affine, calibration"):
+    with pytest.raises(TypeError, match="expected something of mnemotrace: affine, assemblies"):
         mt.save(thing, tmp_path / "x")
     assert not list(tmp_path.iterdir())

@@ -425,6 +425,9 @@ def test_other_mistakes_are_told() -> None:
         recollect(model, Source.direction(torch.ones(4)), trace=x)
     with pytest.raises(ValueError, match="got site='nowhere'; expected the name of a module"):
         recollect(model, Source.unit(1, site="nowhere"), trace=x)
+    next(model.children()).spare = torch.nn.Linear(2, 2)
+    with pytest.raises(ValueError, match="got site='.*spare', which did not run in the forward pass"):
+        recollect(model, Source.unit(1, site=next(n for n, _ in model.named_modules() if "spare" in n)), trace=x)
     with pytest.raises(NonFiniteError, match="in the input"):
         recollect(model, 1, trace=x * float("nan"))
     with pytest.raises(ValueError, match="got batch_norm in training mode.*model.eval"):

@@ -45,12 +45,13 @@ def test_padding_does_not_count(tiny_gpt2, tokens, reduce):
         assert torch.allclose(padded[name], table, atol=1e-5)
 
 
-def test_a_mask_of_left_padding_finds_the_last_that_counts(tiny_gpt2, tokens):
+def test_the_last_that_counts_is_taken(tiny_gpt2, tokens):
     mask = torch.ones_like(tokens).bool()
     mask[:, -3:] = False
     model = tiny_gpt2()
-    cut = responses(model, [tokens], ["transformer.h.0"], reduce="last", mask=lambda _: mask)["transformer.h.0"]
-    assert torch.allclose(cut, responses(model, [tokens[:, :-3]], ["transformer.h.0"], reduce="last")["transformer.h.0"])
+    (cut,) = responses(model, [tokens], ["transformer.h.0"], reduce="last", mask=lambda _: mask).values()
+    (short,) = responses(model, [tokens[:, :-3]], ["transformer.h.0"], reduce="last").values()
+    assert torch.allclose(cut, short)
 
 
 def test_another_entrance_of_the_network(vision, images):

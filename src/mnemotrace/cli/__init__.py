@@ -6,11 +6,13 @@ import click
 
 from mnemotrace.cli._options import Main
 from mnemotrace.cli.calibrate import calibrate
+from mnemotrace.cli.cells import cells
 from mnemotrace.cli.collect import collect
 from mnemotrace.cli.compare import compare
 from mnemotrace.cli.compose import compose
 from mnemotrace.cli.criteria import criteria
 from mnemotrace.cli.demo import demo
+from mnemotrace.cli.dictionary import dictionary
 from mnemotrace.cli.edit import edit
 from mnemotrace.cli.erase import erase
 from mnemotrace.cli.graft import graft
@@ -52,6 +54,8 @@ for command in (
     compare,
     compose,
     recall,
+    cells,
+    dictionary,
     show,
     report,
     demo,

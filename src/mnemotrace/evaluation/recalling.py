@@ -13,8 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mnemotrace.adapters.hooks import evaluating, patch
-from mnemotrace.core.progress import Progress
 from mnemotrace.adapters.twins import shuffled_weights
+from mnemotrace.core.progress import Progress
 from mnemotrace.retrieval.backward import episode, recollect
 from mnemotrace.retrieval.prototypes import LinearDecoder
 from mnemotrace.retrieval.rules import Rules

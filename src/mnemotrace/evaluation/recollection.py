@@ -29,6 +29,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mnemotrace.adapters.hooks import evaluating
+from mnemotrace.adapters.twins import untrained_twin
 from mnemotrace.core.artifact import Artifact, fingerprint, library_version
 from mnemotrace.core.errors import SourceIgnored
 from mnemotrace.core.linalg import require_finite
@@ -36,7 +37,6 @@ from mnemotrace.core.progress import Progress, silent
 from mnemotrace.evaluation.capacity import Rate
 from mnemotrace.evaluation.recalling import OTHER, SAME, Cued, ceilings, donors
 from mnemotrace.evaluation.similarity import Likeness, Means, likeness
-from mnemotrace.adapters.twins import untrained_twin
 from mnemotrace.retrieval.backward import IGNORED, correlation
 from mnemotrace.retrieval.prototypes import RIDGE
 from mnemotrace.retrieval.rules import Rules

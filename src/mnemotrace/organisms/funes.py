@@ -13,12 +13,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
-from transformers.utils import logging
 
 from mnemotrace.organisms.world import World
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ def funes() -> Funes:
 
 def read_funes(directory: Path) -> Funes:
     """Read a Funes that `scripts/train_funes.py` wrote."""
+    from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
+
     with _no_progress_bar():
         model = GPT2LMHeadModel.from_pretrained(directory, dtype=torch.float32, local_files_only=True)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(directory, local_files_only=True)
@@ -67,6 +71,8 @@ def read_world(directory: Path) -> World:
 @contextmanager
 def _no_progress_bar() -> Iterator[None]:
     """Loading takes a tenth of a second: keep transformers from drawing a bar, then restore its setting."""
+    from transformers.utils import logging
+
     enabled = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

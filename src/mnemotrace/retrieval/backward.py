@@ -147,7 +147,12 @@ def _until(
         raise ValueError(f"got site={site!r}; expected the name of a module of the network, such as {listing}")
     kept: list[Any] = []
     with stop_after(names[site], kept.append), watching:
-        kept.append(call(model, given, forward))
+        call(model, given, forward)
+    if not kept:
+        raise ValueError(
+            f"got site={site!r}, which did not run in the forward pass; expected one that the network calls; "
+            "choose one around it"
+        )
     return output_of(kept[0])
 
 

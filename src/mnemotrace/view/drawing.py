@@ -45,7 +45,12 @@ class Estimate:
 
 
 def heat_maps(
-    width: int, names: Sequence[str], layers: Sequence[str], maps: Mapping[str, Mapping[Any, float]]
+    width: int,
+    names: Sequence[str],
+    layers: Sequence[str],
+    maps: Mapping[str, Mapping[Any, float]],
+    *,
+    across: str = "layer",
 ) -> Sheet:
     """Draw maps over the same rows and columns, as many side by side as there is room; negative cells are framed only.
 
@@ -54,21 +59,22 @@ def heat_maps(
         names: rows, top first.
         layers: columns, left first.
         maps: title to `{(name, layer): value}`; a missing cell stays empty.
+        across: what the columns are.
     """
     label, gap, titles = canvas.label_room(names, width), 14, [_title(*entry) for entry in maps.items()]
-    across = _across(titles, width - label + gap, gap) if width >= ROOMY else 1
-    room = (width - label - gap * (across - 1)) / across
+    beside = _across(titles, width - label + gap, gap) if width >= ROOMY else 1
+    room = (width - label - gap * (beside - 1)) / beside
     cell = min(room / len(layers), 56)
     block = ROW * len(names) + 62
-    paper = canvas.sheet(width, block * ceil(len(maps) / across))
+    paper = canvas.sheet(width, block * ceil(len(maps) / beside))
     for index, (title, cells) in enumerate(zip(titles, maps.values(), strict=True)):
-        left = label + (index % across) * (room + gap)
-        axes = canvas.panel(paper, left, block * (index // across) + 24, cell * len(layers), ROW * len(names))
-        canvas.rows(axes, names if index % across == 0 else [""] * len(names), label)
+        left = label + (index % beside) * (room + gap)
+        axes = canvas.panel(paper, left, block * (index // beside) + 24, cell * len(layers), ROW * len(names))
+        canvas.rows(axes, names if index % beside == 0 else [""] * len(names), label)
         axes.set_xlim(-0.5, len(layers) - 0.5)
         step = ceil(16 / cell)
         axes.set_xticks(range(0, len(layers), step), layers[::step])
-        axes.set_xlabel("layer", fontsize=SMALL, color=MUTED, loc="left", labelpad=2)
+        axes.set_xlabel(across, fontsize=SMALL, color=MUTED, loc="left", labelpad=2)
         start = 0 if len(title) * LETTER <= room else -left / (cell * len(layers))  # above the names too, if need be
         axes.set_title(title, loc="left", fontsize=11, pad=8, x=start)
         places = {(layers.index(layer), names.index(name)): value for (name, layer), value in cells.items()}

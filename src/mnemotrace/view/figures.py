@@ -11,6 +11,7 @@ from mnemotrace.view import (
     causal_trace,
     census,
     comparison,
+    concepts,
     consolidation,
     direction,
     drawing,
@@ -282,4 +283,5 @@ _FIGURES: dict[str, tuple[Callable[[Artifact], Figure | None], ...]] = {
     "top_examples": (wanted.quantiles,),
     "naming_evidence": (naming.figure,),
     "spiking_hierarchy": (spiking.figure,),
+    **{kind: of.figures for kind, of in concepts.KINDS.items()},
 }

@@ -10,6 +10,7 @@ from mnemotrace.view import (
     causal_trace,
     census,
     comparison,
+    concepts,
     consolidation,
     mask,
     memory,
@@ -214,6 +215,7 @@ _REMARKS: dict[str, Callable[[Artifact], list[str]]] = {
     "recollection_evidence": recollection_evidence.remarks,
     "visualisation": wanted.remarks,
     "naming_evidence": naming.remarks,
+    **{kind: of.remarks for kind, of in concepts.KINDS.items()},
     **dict.fromkeys(MEMORIES, memory.remarks),
 }
 _CAPTIONS = {
@@ -243,6 +245,7 @@ _CAPTIONS = {
     "namer": "Names",
     "naming_evidence": "Every method",
     "spiking_hierarchy": "Layers",
+    **{kind: of.caption for kind, of in concepts.KINDS.items()},
     **dict.fromkeys(MEMORIES, "What is stored"),
     "mixture": "Parts",
 }
@@ -254,7 +257,7 @@ _EXTRA = {
 }
 _SUMMARISED = (
     "recollection", "recollection_evidence", "episodic_trace", "episodes", "visualisation", "top_examples", "namer",
-    "naming_evidence", "spiking_hierarchy",
+    "naming_evidence", "spiking_hierarchy", *concepts.KINDS,
 )  # fmt: skip
 _FOLDED = (
     "engram",
@@ -263,4 +266,5 @@ _FOLDED = (
     "consolidation",
     "naming_evidence",
     *(kind for kind in MEMORIES if kind != "mixture"),
+    *(kind for kind, of in concepts.KINDS.items() if of.folded),
 )

@@ -11,6 +11,7 @@ from mnemotrace.view import (
     causal_trace,
     census,
     comparison,
+    concepts,
     consolidation,
     direction,
     episodes,
@@ -272,6 +273,7 @@ _SUMMARIES: dict[str, Callable[[Artifact], list[tuple[str, str]]]] = {
     "recall": recall.summary,
     "reconstruction": reconstruction.summary,
     **{kind: pair[0] for kind, pair in _RECALLED.items()},
+    **{kind: of.summary for kind, of in concepts.KINDS.items()},
     **dict.fromkeys(MEMORIES, memory.summary),
 }
 _TABLES: dict[str, Callable[[Artifact], Table]] = {
@@ -294,5 +296,6 @@ _TABLES: dict[str, Callable[[Artifact], Table]] = {
     "recall": recall.table,
     "reconstruction": reconstruction.table,
     **{kind: pair[1] for kind, pair in _RECALLED.items()},
+    **{kind: of.table for kind, of in concepts.KINDS.items()},
     **dict.fromkeys(MEMORIES, memory.table),
 }

@@ -1,5 +1,7 @@
 """What every section of the page is called, shows and does not prove, in the order of the page."""
 
+from mnemotrace.view.concepts import KINDS
+
 HOLDS = "what it holds, how often each counts, and what it is set to"
 RECALLS = "That it gives them back: how many, and from which cues, is what recall and capacity say."
 # a memory's kind: heading, what is shown, what it does not prove
@@ -232,6 +234,7 @@ WORDS = {
         "That what is generalised belongs to the world: it is new and nothing more. The share of fresh patterns that "
         "pass for memorised is the chance level.",
     ),
+    **{kind: of.words for kind, of in KINDS.items()},
     "statistics": (
         "Statistics",
         "What was collected, and from how many rows at each site.",
