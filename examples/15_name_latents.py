@@ -44,7 +44,7 @@ for kind, table in tables.items():
     print(f"{kind}: {told} of {len(people)} people told above 0.95, mean {float(names.best_score.mean()):.2f}")
 named = name_latents(tables["latents"], labels, names=people, held_out=held_out)
 latent, person, score = named.table(1)[0]
-print(f"the best name:  latent {latent} is {person}, AUROC {score:.2f} on phrasings that did not choose it")
+print(f"the best name, latent {latent}: {person}, AUROC {score:.2f} on phrasings that did not choose it")
 
 # A name is no cause: what is still known of this person without what the latent says, and without all of that name?
 own = ((named.concept == people.index(person)) & (named.score > 0.6)).nonzero()[:, 0].tolist()
@@ -61,6 +61,6 @@ for who in ("this person", "the others"):
 # 99% of the variance from 8 of 256 latents
 # latents: 19 of 20 people told above 0.95, mean 0.99
 # neurons: 19 of 20 people told above 0.95, mean 0.98
-# the best name:  latent 2 is Tilda Ives, AUROC 1.00 on phrasings that did not choose it
+# the best name, latent 2: Tilda Ives, AUROC 1.00 on phrasings that did not choose it
 # this person:  recall 1.00, without it 1.00, without all 10 of that name 0.50
 # the others:  recall 1.00, without it 1.00, without all 10 of that name 1.00

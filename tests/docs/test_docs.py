@@ -17,6 +17,8 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PACKAGE = ROOT / "src" / "mnemotrace"
 PAGES = [ROOT / "README.md", DOCS / "tour.md", *sorted((DOCS / "howto").glob("*.md"))]
+# These train networks for many seconds; `pytest -m slow` runs them.
+LONG = ("compare-methods", "consolidate-by-replay", "merge-task-vectors", "unlearning-baselines")
 TEXTS = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
 FENCE = re.compile(r"^```(?P<language>\w*)[^\n]*\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 LOOSE = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
@@ -35,7 +37,9 @@ def _blocks(path: Path) -> list[tuple[str, str, int]]:
 # --- code blocks
 
 
-@pytest.mark.parametrize("page", PAGES, ids=_name)
+@pytest.mark.parametrize(
+    "page", [pytest.param(p, marks=[pytest.mark.slow] if p.stem in LONG else [], id=_name(p)) for p in PAGES]
+)
 def test_python_blocks_run_and_print_what_the_page_says(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
