@@ -135,6 +135,11 @@ def check_mask(mask: object) -> None:
         raise TypeError(f"got a mask of {what}; expected a bool tensor; write mask.bool()")
 
 
+def last_of(mask: Tensor) -> Tensor:
+    """Return the last position that counts of each example, `(b,)`, of a mask `(b, t)`; 0 where none does."""
+    return (torch.arange(mask.shape[1], device=mask.device) * mask).argmax(1)
+
+
 def first_tensor(args: Sequence[object], kwargs: dict[str, object], where: str) -> Tensor:
     """Return a module's input whether it was passed by position or by keyword.
 

@@ -119,3 +119,12 @@ def require_finite(tensor: Tensor, what: str) -> None:
             f"got {int((~finite).sum())} non-finite of {tensor.numel()} entries in {what}; expected finite numbers; "
             "look for overflow in half precision, padding rows or a diverged model"
         )
+
+
+def random_frame(
+    size: int, columns: int, *, generator: torch.Generator, dtype: torch.dtype = torch.float64
+) -> Float[Tensor, "size columns"]:
+    """Draw orthonormal columns, uniformly over frames (Mezzadri 2007), on the CPU; square, a rotation or reflection."""
+    draw = torch.randn(size, columns, generator=generator, dtype=dtype, device=generator.device)
+    q, r = torch.linalg.qr(draw.cpu())
+    return q * r.diagonal().sign()

@@ -25,9 +25,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mnemotrace.core.artifact import Artifact, library_version
+from mnemotrace.core.intervals import wilson as interval
 from mnemotrace.core.memory import Memory, Recall
 from mnemotrace.core.progress import Progress, silent
-from mnemotrace.retrieval.diffusion import wilson as interval
 from mnemotrace.retrieval.dynamics import recall as to_rest
 
 

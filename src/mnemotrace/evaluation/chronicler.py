@@ -35,7 +35,7 @@ from mnemotrace.core.site import Site
 from mnemotrace.core.trace import Engram
 from mnemotrace.evaluation.chronicle import MEASURES, Chronicle
 from mnemotrace.evaluation.controls import random_trace
-from mnemotrace.evaluation.runs import Score
+from mnemotrace.evaluation.runs import Score, scores_of
 from mnemotrace.forgetting.erase import erase
 from mnemotrace.localisation.engram import engram
 from mnemotrace.localisation.reference import Reference, factor
@@ -186,9 +186,9 @@ class Chronicler:
         found: dict[str, float] = {}
         with evaluating(self.model):
             for name in names:
-                scores = self.score(self.model, self.concepts[name].held_out)
+                scores = scores_of(self.score(self.model, self.concepts[name].held_out), name)
                 require_finite(scores, f"the scores of {name}")
-                found[name] = float(scores.double().mean())
+                found[name] = float(scores.mean())
         return found
 
     def _measured(self, name: str, trace: Engram, before: Mapping[str, float]) -> dict[str, float]:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from mnemotrace.core.edit import Change, Edit, Sparse
-from mnemotrace.core.linalg import singular_factors
+from mnemotrace.core.linalg import random_frame, singular_factors
 from mnemotrace.core.lowrank import LowRank
 from mnemotrace.core.trace import Engram
 
@@ -81,7 +81,7 @@ def _turned(values: Tensor, generator: torch.Generator) -> Tensor:
         draw = torch.randn(matrix.shape, generator=generator)
         return (draw * (float(matrix.norm()) / float(draw.norm()))).to(values).view(values.shape)
     spectrum = torch.linalg.svdvals(matrix).cpu()
-    left, right = (_frame(size, len(spectrum), generator) for size in matrix.shape)
+    left, right = (random_frame(size, len(spectrum), generator=generator) for size in matrix.shape)
     return ((left * spectrum) @ right.T).to(values).view(values.shape)
 
 
@@ -91,17 +91,10 @@ def _signs(like: Tensor, generator: torch.Generator) -> Tensor:
 
 def _rotated(trace: LowRank, generator: torch.Generator) -> LowRank:
     _, values, _ = singular_factors(trace.left, trace.right)
-    left = _frame(trace.left.shape[0], len(values), generator)
-    right = _frame(trace.right.shape[1], len(values), generator)
+    left = random_frame(trace.left.shape[0], len(values), generator=generator)
+    right = random_frame(trace.right.shape[1], len(values), generator=generator)
     root = values.sqrt().cpu()
     return LowRank(trace.site, (left * root).to(trace.left), (root[:, None] * right.T).to(trace.right))
-
-
-def _frame(size: int, columns: int, generator: torch.Generator) -> Tensor:
-    """Draw orthonormal columns, uniformly over frames."""
-    draw = torch.randn(size, columns, generator=generator, dtype=torch.float64, device=generator.device)
-    q, r = torch.linalg.qr(draw)
-    return (q * r.diagonal().sign()).cpu()
 
 
 def bootstrap(

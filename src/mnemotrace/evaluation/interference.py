@@ -25,7 +25,7 @@ from mnemotrace.core.progress import Progress, silent
 from mnemotrace.core.trace import Engram
 from mnemotrace.evaluation.controls import bootstrap, random_trace
 from mnemotrace.evaluation.overlaps import Overlaps, overlaps, rank_correlation, spread
-from mnemotrace.evaluation.runs import Score
+from mnemotrace.evaluation.runs import Score, scores_of
 from mnemotrace.forgetting.erase import erase
 
 Estimate = tuple[float, tuple[float, float]]
@@ -234,8 +234,6 @@ def _behaviour(
 
 
 def _checked(scores: Tensor, name: str) -> Tensor:
-    scores = torch.as_tensor(scores).detach().double().cpu()
-    if scores.ndim != 1 or len(scores) == 0:
-        raise ValueError(f"got scores of shape {tuple(scores.shape)} for {name}; expected (n,), one an example")
+    scores = scores_of(scores, name)
     require_finite(scores, f"scores of {name}")
     return scores

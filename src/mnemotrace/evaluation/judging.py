@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from mnemotrace.adapters.hooks import evaluating, forward
 from mnemotrace.adapters.outputs import tensor_of
+from mnemotrace.adapters.rows import last_of
 from mnemotrace.core.linalg import require_finite
 from mnemotrace.core.site import Site
 from mnemotrace.core.trace import Engram
@@ -99,7 +100,7 @@ def _last_of(batch: Any) -> Tensor:
             )
         counted = torch.ones_like(tensor, dtype=torch.bool)
     places = torch.arange(counted.shape[1], device=counted.device)
-    return places == (places * counted).argmax(1)[:, None]
+    return places == last_of(counted)[:, None]
 
 
 def answers(model: nn.Module, examples: Examples) -> Float[Tensor, "n c"]:

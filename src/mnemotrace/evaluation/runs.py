@@ -50,11 +50,17 @@ class Runs:
         for case, edit in zip(self.cases, edits, strict=True):
             with nullcontext() if edit is None else applied(self.model, edit):
                 for side, data in (("target", case.target), ("control", case.control)):
-                    found[side].append(_checked(self.score(self.model, data), name, side))
+                    found[side].append(self._score(data, name, side))
                     self.done += 1
                     self.report(self.done, self.total, "scores")
         for side, parts in found.items():
             self.scores[side][name] = torch.cat(parts)
+
+    def _score(self, data: Any, name: str, side: str) -> Tensor:
+        scores = scores_of(self.score(self.model, data), side)
+        if not bool(torch.isfinite(scores).all()):
+            raise ValueError(f"got non-finite scores of {side} ({name}); expected finite numbers; bound the score")
+        return scores
 
     def average(self, name: str, draws: int) -> None:
         """Replace the scores `name0`, `name1`, ... by their mean `name`."""
@@ -84,10 +90,13 @@ class Runs:
         return torch.stack([self.scores[side][name] for name in names], 1)
 
 
-def _checked(scores: Tensor, name: str, side: str) -> Tensor:
+def scores_of(scores: Any, what: str) -> Tensor:
+    """Return what a score gave, `(n,)` in float64 on the CPU.
+
+    Raises:
+        ValueError: no number for each example.
+    """
     scores = torch.as_tensor(scores).detach().double().cpu()
     if scores.ndim != 1 or len(scores) == 0:
-        raise ValueError(f"got scores of shape {tuple(scores.shape)} for {side}; expected (n,), one an example")
-    if not bool(torch.isfinite(scores).all()):
-        raise ValueError(f"got non-finite scores of {side} ({name}); expected finite numbers; bound the score")
+        raise ValueError(f"got scores of shape {tuple(scores.shape)} for {what}; expected (n,), one an example")
     return scores

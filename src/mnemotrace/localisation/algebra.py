@@ -26,6 +26,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from mnemotrace.core.intervals import wilson
 from mnemotrace.core.linalg import require_finite
 
 BASELINES = ("nearest to c", "nearest to a", "nearest to a + c")
@@ -97,11 +98,12 @@ def analogies(vectors: Float[Tensor, "n d"], questions: Int[Tensor, "q 4"]) -> A
     without = {name: score.scatter(1, questions[:, :3], float("-inf")) for name, score in scores.items()}
     ours, nearest = without["a - b + c"], scores["a - b + c"].argmax(1, keepdim=True)
     accuracy = _accuracy(without, wanted)
+    low, high = wilson((ours.argmax(1) == wanted).sum(), len(questions))
     return Analogies(
         found=ours.argmax(1),
         rank=(ours > ours.gather(1, wanted[:, None])).sum(1),
         accuracy=accuracy,
-        interval=_wilson(accuracy["a - b + c"], len(questions)),
+        interval=(float(low), float(high)),
         kept_in=_accuracy(scores, wanted),
         echo=float((nearest == questions[:, :3]).any(1).double().mean()),
     )
@@ -152,10 +154,3 @@ def _check(vectors: Tensor, questions: Tensor) -> None:
     still = (vectors == 0).all(1)
     if bool(still.any()):
         raise ValueError(f"got vector {int(still.nonzero()[0])} of zeros; expected some length; drop it")
-
-
-def _wilson(share: float, n: int) -> tuple[float, float]:
-    z = 1.959964
-    middle, half = share + z * z / (2 * n), z * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
-    low, high = ((middle + sign * half) / (1 + z * z / n) for sign in (-1, 1))
-    return low, high

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mnemotrace.core.linalg import require_finite
+from mnemotrace.core.linalg import random_frame, require_finite
 
 _DRAWS = 10
 
@@ -71,7 +71,7 @@ def sums(
     v, a = concepts.detach().double().cpu(), atoms.detach().double().cpu()
     judged = v if held_out is None else held_out.detach().double().cpu()
     weights = _fitted(v, a, k)
-    turned = [a @ _rotation(a.shape[1], source) for _ in range(_DRAWS)]
+    turned = [a @ random_frame(a.shape[1], a.shape[1], generator=source) for _ in range(_DRAWS)]
     return Sums(
         weights=weights,
         explained=_explained(v, weights @ a),
@@ -111,11 +111,6 @@ def _least_squares(v: Tensor, atoms: Tensor) -> Tensor:
     except ImportError as error:
         raise ImportError("got no scipy; expected it for sums of atoms; pip install 'mnemotrace[probes]'") from error
     return torch.from_numpy(nnls(atoms.T.numpy(), v.numpy())[0])
-
-
-def _rotation(d: int, source: torch.Generator) -> Tensor:
-    q, r = torch.linalg.qr(torch.randn(d, d, generator=source, dtype=torch.float64))
-    return q * r.diagonal().sign()
 
 
 def _explained(v: Tensor, by: Tensor) -> Tensor:

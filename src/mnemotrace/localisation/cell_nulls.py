@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mnemotrace.core.linalg import random_frame
 from mnemotrace.localisation.held_out import Half, Tables, one_hot
 
 # of the mean variance: enough to solve with dead units, too little to cost accuracy
@@ -31,9 +32,8 @@ def shuffle_maxima(half: Half, concepts: Sequence[Tables]) -> Float[Tensor, " p"
 
 
 def rotation(d: int, generator: torch.Generator) -> Float[Tensor, "d d"]:
-    """Draw a rotation or reflection, uniformly (Mezzadri 2007), in float32."""
-    factor, upper = torch.linalg.qr(torch.randn(d, d, generator=generator, device=generator.device).cpu())
-    return factor * upper.diagonal().sign()
+    """Draw a rotation or reflection, uniformly, in float32, as responses are."""
+    return random_frame(d, d, generator=generator, dtype=torch.float32)
 
 
 def probe_accuracy(

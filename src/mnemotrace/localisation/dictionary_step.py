@@ -77,7 +77,6 @@ class Step:
     on: Bool[Tensor, " m"]
     error: float
     l0: float
-    smallest: Float[Tensor, ""]
 
 
 def step(
@@ -114,7 +113,6 @@ def step(
         on=torch.zeros_like(dead).index_fill_(0, active.column[active.on], True),
         error=float(residuals[-1].square().sum()) / len(x),
         l0=l0,
-        smallest=active.before[active.on].min() if l0 else p.new_zeros(()),
     )
 
 

@@ -48,9 +48,9 @@ class Stimuli:
                 f"got batches of type {type(self.batches).__name__}; expected a list, or anything that can be read "
                 "again, for the untrained network sees them too; give list(batches)"
             )
-        Labels.of(self.concepts, self.views, self.items, self.names)
+        _ = self.labels  # checks them
 
-    @property
+    @cached_property
     def labels(self) -> "Labels":
         """What the stimuli show, without the stimuli."""
         return Labels.of(self.concepts, self.views, self.items, self.names)

@@ -13,7 +13,6 @@ states, and O(k^2 d) for the distances between their ends.
 """
 
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Literal
 
 import torch
@@ -21,6 +20,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mnemotrace.core.artifact import library_version
+from mnemotrace.core.intervals import wilson
 from mnemotrace.core.linalg import require_finite
 from mnemotrace.core.memory import Denoiser, Recall, known_of, sigma_of
 from mnemotrace.retrieval.sampling import Sampler, bridge, ddim, euler_maruyama, heun, noise_grid
@@ -191,15 +191,6 @@ def sampled_posterior(
     mean = mean.index_add(0, member, draws) / size[:, None]
     low, high = wilson(size, count, confidence=confidence)
     return SampledPosterior(mean, size / count, low, high, member, draws)
-
-
-def wilson(hits: Tensor, count: float, *, confidence: float = 0.95) -> tuple[Tensor, Tensor]:
-    """Return the lower and upper end of Wilson's interval of the share `hits / count`, of any shape."""
-    z2 = NormalDist().inv_cdf(0.5 + confidence / 2) ** 2
-    share = hits.double() / count
-    middle = share + z2 / (2 * count)
-    half = (z2 * (share * (1 - share) / count + z2 / (4 * count**2))).sqrt()
-    return (middle - half) / (1 + z2 / count), (middle + half) / (1 + z2 / count)
 
 
 class _Watched:

@@ -10,7 +10,7 @@ when read. Disk: `n d` numbers a point, and 16 bytes a row.
 """
 
 import json
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -108,11 +108,14 @@ class ActivationCache:
         with atomic_directory(path, overwrite=overwrite) as folder, ExitStack() as stack:
             writer = stack.enter_context(writing(folder, points, dtype, shard))
             stack.enter_context(evaluating(model))
-            seen = stack.enter_context(_points(model, points))
+            known = dict(model.named_modules())
+            inputs = {p for p in points if p.endswith(INPUT) and p not in known}
+            modules = {p: module_of(model, p.removesuffix(INPUT) if p in inputs else p) for p in points}
+            seen = stack.enter_context(_points(model, modules, inputs))
             samples = 0
             for done, batch in enumerate(batches, 1):
                 run(model, batch)
-                rows, index, size = _rows(model, seen, points, mask_of(batch, mask), axis)
+                rows, index, size = _rows(seen, modules, mask_of(batch, mask), axis)
                 for name, tensor in rows.items():
                     require_finite(tensor, f"{name or 'the output'}, batch {done}")
                 writer.add(rows, index + torch.tensor([samples, 0]))
@@ -266,34 +269,34 @@ class Point:
 
 
 @contextmanager
-def _points(model: nn.Module, points: Sequence[str]) -> Generator[dict[str, Tensor], None, None]:
-    """Collect what modules give and, for names that end in `.input`, what they are given."""
-    known = dict(model.named_modules())
-    inputs = {p: p.removesuffix(INPUT) for p in points if p.endswith(INPUT) and p not in known}
+def _points(
+    model: nn.Module, modules: Mapping[str, nn.Module], inputs: Set[str]
+) -> Generator[dict[str, Tensor], None, None]:
+    """Collect what modules give and, at points that are inputs, what they are given."""
     with ExitStack() as stack:
-        seen = stack.enter_context(reading(model, dict.fromkeys([p for p in points if p not in inputs], False)))
-        for point, name in inputs.items():
+        seen = stack.enter_context(reading(model, dict.fromkeys([p for p in modules if p not in inputs], False)))
+        for point in inputs:
 
             def hook(_m: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], point: str = point) -> None:
                 seen[point] = first_tensor(args, kwargs, point).clone()  # a later operation in place must not change it
 
-            handle = module_of(model, name).register_forward_pre_hook(hook, with_kwargs=True)
+            handle = modules[point].register_forward_pre_hook(hook, with_kwargs=True)
             stack.callback(handle.remove)
         yield seen
 
 
 def _rows(
-    model: nn.Module, seen: Mapping[str, Tensor], points: Sequence[str], counts: Tensor | None, axis: int | None
+    seen: Mapping[str, Tensor], modules: Mapping[str, nn.Module], counts: Tensor | None, axis: int | None
 ) -> tuple[dict[str, Tensor], Tensor, int]:
     """Bring what points gave to rows `(n, units)`; returns them, `(n, 2)` sample and position, and the batch's size."""
     rows: dict[str, Tensor] = {}
     leading, index = None, torch.empty(0)
-    for name in points:
-        module = dict(model.named_modules()).get(name) or module_of(model, name.removesuffix(INPUT))
+    first = next(iter(modules))
+    for name, module in modules.items():
         output = units_first(seen[name].detach(), axis=axis, module=module).movedim(1, -1)
         if leading not in (None, output.shape[:-1]):
             raise ValueError(
-                f"got {tuple(output.shape[:-1])} rows at {name!r} and {tuple(leading or ())} at {points[0]!r}; "
+                f"got {tuple(output.shape[:-1])} rows at {name!r} and {tuple(leading or ())} at {first!r}; "
                 "expected points with the same positions, so that rows line up; write a cache for each"
             )
         leading = output.shape[:-1]

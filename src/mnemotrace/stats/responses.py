@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mnemotrace.adapters.hooks import evaluating, forward
 from mnemotrace.adapters.outputs import module_of, reading, units_first
+from mnemotrace.adapters.rows import last_of
 from mnemotrace.core.linalg import require_finite
 from mnemotrace.core.progress import Progress, silent
 from mnemotrace.stats.collect import Mask, mask_of
@@ -97,5 +98,4 @@ def _reduced(output: Tensor, mask: Tensor | None, reduce: str, site: str) -> Ten
         return output.masked_fill(~counted, -torch.inf).amax(2)
     if reduce == "mean":
         return (output * counted).sum(2) / counted.sum(2)
-    last = (torch.arange(mask.shape[1], device=output.device) * counted[:, 0]).argmax(1)
-    return output[torch.arange(len(output), device=output.device), :, last]
+    return output[torch.arange(len(output), device=output.device), :, last_of(counted[:, 0])]

@@ -19,7 +19,7 @@ Rows = Sequence[Sequence[float | None]]
 
 
 def matrices(width: int, names: Sequence[str], panels: Mapping[str, Rows], *, across: str = "") -> Sheet:
-    """Draw square matrices over the same names; negative cells are framed, and shades are the same in all panels.
+    """Draw square matrices over the same names; negative cells have another colour, shades are the same in all panels.
 
     Args:
         width: of the whole drawing.

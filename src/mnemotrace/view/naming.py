@@ -1,13 +1,13 @@
 """What a namer knows, and how well names are learnt: accuracy over examples, with the baselines dashed beside."""
 
 from collections.abc import Mapping
-from math import sqrt
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from mnemotrace.core.artifact import Artifact
+from mnemotrace.core.intervals import wilson
 from mnemotrace.view import charts
 from mnemotrace.view.charts import Line
 from mnemotrace.view.figure import CONTROL, SERIES, Figure
@@ -24,7 +24,7 @@ RULES = {
     "reference_fixed": "as published, with its depression mended",
     "ridge": "ridge regression",
 }
-RESAMPLES, Z = 2000, 1.959964
+RESAMPLES = 2000
 _GREYS = (CONTROL, SERIES[2], SERIES[3], SERIES[4])
 
 
@@ -136,16 +136,12 @@ def _rate(draws: Tensor, tested: float | None) -> Rate:
     """Return mean, a bootstrapped interval over draws, or Wilson's of a single one, and median."""
     mean, median = float(draws.mean()), float(draws.median())
     if len(draws) == 1:
-        return (mean, *_wilson(mean, tested or 1), median)
+        low, high = wilson(draws.mean() * (tested or 1), tested or 1)
+        return mean, float(low), float(high), median
     source = torch.Generator().manual_seed(0)
     means = draws[torch.randint(len(draws), (RESAMPLES, len(draws)), generator=source)].mean(1)
     low, high = torch.quantile(means, torch.tensor([0.025, 0.975], dtype=means.dtype)).tolist()
     return mean, low, high, median
-
-
-def _wilson(share: float, n: float) -> tuple[float, float]:
-    middle, spread = share + Z**2 / (2 * n), Z * sqrt(max(share * (1 - share), 0) / n + Z**2 / (4 * n**2))
-    return (middle - spread) / (1 + Z**2 / n), (middle + spread) / (1 + Z**2 / n)
 
 
 def _width(artifact: Artifact) -> Any:
