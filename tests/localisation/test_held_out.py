@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnemotrace.localisation.auroc import auroc
-from mnemotrace.localisation.held_out import Half, halves, judge, one_hot, set_aside, shuffled, strata_of
-from mnemotrace.localisation.stimuli import Labels
+from mnemotrace.localisation.held_out import Half, halves, judge, set_aside, shuffled, strata_of
+from mnemotrace.localisation.stimuli import Labels, members_of
 
 
 def _labels(seed: int, *, paired: bool = True) -> Labels:
@@ -67,15 +67,15 @@ def test_scores_are_within_views() -> None:
     assert strata_of(half.labels) == ("a / 0", "a / 1")
     for view in range(2):
         rows = labels.views == view
-        assert torch.allclose(scores[view], auroc(values[rows], one_hot(labels.concepts[rows], 3)))
+        assert torch.allclose(scores[view], auroc(values[rows], members_of(labels.concepts[rows], 3)))
 
 
 def test_a_concept_is_chosen_on_one_half_and_tested_on_the_other() -> None:
     """Units that change their concept between the halves are chosen for the first and fail on the second."""
     concepts = torch.arange(60) % 3
     labels = Labels.of(concepts)
-    steady = one_hot(concepts, 3).float()
-    turned = one_hot((concepts + 1) % 3, 3).float()
+    steady = members_of(concepts, 3).float()
+    turned = members_of((concepts + 1) % 3, 3).float()
     first = Half.of({"a": torch.cat([steady, steady], 1)}, {"a": labels})
     second = Half.of({"a": torch.cat([steady, turned], 1)}, {"a": labels})
     judged = judge(first, second)

@@ -12,7 +12,8 @@ from mnemotrace.evaluation.judging import Examples
 from mnemotrace.localisation.active_latents import active, propose_latents
 from mnemotrace.localisation.clustering import Tried
 from mnemotrace.localisation.code import Code
-from mnemotrace.localisation.partitions import members_of, propose
+from mnemotrace.localisation.partitions import propose
+from mnemotrace.localisation.stimuli import members_of
 from mnemotrace.stats.responses import responses
 
 

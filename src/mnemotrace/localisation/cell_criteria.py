@@ -25,6 +25,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mnemotrace.core.linalg import require_finite
+from mnemotrace.localisation.stimuli import members_of
 
 USUAL = (2.0, 3.0, 5.0)
 
@@ -126,7 +127,7 @@ def members(values: Tensor, concepts: Tensor, count: int) -> Tensor:
             "(n, u), (n,) and at least two"
         )
     require_finite(values, "values")
-    found = concepts.to(values.device)[:, None] == torch.arange(count, device=values.device)
+    found = members_of(concepts.to(values.device), count)
     missing = (~found.any(0)).nonzero()
     if len(missing):
         raise ValueError(

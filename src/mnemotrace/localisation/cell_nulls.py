@@ -19,7 +19,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mnemotrace.core.linalg import random_frame
-from mnemotrace.localisation.held_out import Half, Tables, one_hot
+from mnemotrace.localisation.held_out import Half, Tables
+from mnemotrace.localisation.stimuli import members_of
 
 # of the mean variance: enough to solve with dead units, too little to cost accuracy
 RIDGE = 1e-3
@@ -47,7 +48,7 @@ def probe_accuracy(
     """
     mean = learn.double().mean(0)
     x, z = learn.double() - mean, test.double() - mean
-    y = one_hot(concepts, count).double()
+    y = members_of(concepts, count).double()
     centred = y - y.mean(0)
     tall = len(x) > x.shape[1]
     gram = x.T @ x if tall else x @ x.T

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mnemotrace.localisation.auroc import auroc, of_ranks, ranks
-from mnemotrace.localisation.stimuli import Labels
+from mnemotrace.localisation.stimuli import Labels, members_of
 
 Tables = Mapping[str, Tensor]
 Known = Mapping[str, Labels]
@@ -71,7 +71,7 @@ class Half:
         given = {name: known.concepts for name, known in self.labels.items()} if concepts is None else concepts
         return torch.stack(
             [
-                of_ranks(ranked, one_hot(given[name][rows], self.labels[name].count))
+                of_ranks(ranked, members_of(given[name][rows], self.labels[name].count))
                 for ranked, (name, rows) in zip(self.ranked, self.views, strict=True)
             ]
         )
@@ -127,7 +127,7 @@ def set_aside(tables: Tables, half: Half, judged: Judged) -> Float[Tensor, "u k"
         for concept in range(count):
             others = concepts != concept
             rest = [c for c in range(count) if c != concept]
-            labels = one_hot(concepts[others], count)[:, rest]
+            labels = members_of(concepts[others], count)[:, rest]
             for units, own in ((judged.preferred == concept, False), (judged.second == concept, True)):
                 chosen = units.nonzero()[:, 0]
                 if not len(chosen):
@@ -148,8 +148,3 @@ def strata_of(labels: Known) -> tuple[str, ...]:
         for seen in [known.views.unique().tolist()]
         for view in seen
     )
-
-
-def one_hot(concepts: Int[Tensor, " n"], count: int) -> Bool[Tensor, "n k"]:
-    """Say which stimuli are of which concept."""
-    return concepts[:, None] == torch.arange(count, device=concepts.device)

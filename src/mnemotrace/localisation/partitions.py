@@ -34,6 +34,7 @@ from mnemotrace.localisation.clustering import (
     silhouettes,
     try_count,
 )
+from mnemotrace.localisation.stimuli import members_of
 from mnemotrace.localisation.whitening import Whitening, whitening
 
 MOST_COUNT = 15
@@ -155,11 +156,6 @@ def propose(
         agreement=sum(map(rand, cuts)) / DRAWS,
         null=max(nulls(z, chosen, AGAIN, **options)),
     )
-
-
-def members_of(assigned: Int[Tensor, " n"], count: int) -> Bool[Tensor, "n k"]:
-    """Turn the group of each example into columns of members."""
-    return assigned[:, None] == torch.arange(count)
 
 
 def proposals(

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 LEAST = 2
@@ -139,6 +139,11 @@ def _check(values: Tensor | None, what: str, n: int) -> None:
             + (f", the smallest {int(values.min())}" if values.numel() else "")
             + "; expected one number from 0 for each stimulus"
         )
+
+
+def members_of(concepts: Int[Tensor, " n"], count: int) -> Bool[Tensor, "n k"]:
+    """Say which of `n` examples are of which concept."""
+    return concepts[:, None] == torch.arange(count, device=concepts.device)
 
 
 def modalities(stimuli: "Stimuli | Mapping[str, Stimuli]") -> dict[str, Stimuli]:
