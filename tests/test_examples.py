@@ -14,7 +14,8 @@ EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 SHORT = {"01_erase_a_fact": 40, "02_forget_a_class": 6, "03_compose_and_transplant": 6, "04_convolutions": 60,
          "07_rewrite_a_fact": 4, "08_graft_a_skill": 10, "09_erase_a_concept": 80,
          "10_funes_remembers_everything": 5, "11_hm": 5, "13_name_once_seen": 5, "14_concept_cells": 19,
-         "15_name_latents": 5, "16_shereshevskii": 16, "17_superposition": 250, "18_discover": 200}  # fmt: skip
+         "15_name_latents": 5, "16_shereshevskii": 16, "17_superposition": 250, "18_discover": 200,
+         "22_five_minds": 1}  # fmt: skip
 CODE_LINES = 60
 
 

@@ -38,15 +38,20 @@ if TYPE_CHECKING:
     from mnemotrace.memories.diffusion import DiffusionMemory
     from mnemotrace.memories.hopfield import Hopfield
     from mnemotrace.memories.modern import ModernHopfield
+    from mnemotrace.memories.semantic_graph import SemanticGraph
+    from mnemotrace.mind.mind import Mind
     from mnemotrace.modification.alphaedit import alphaedit
+    from mnemotrace.modification.beliefs.state import Beliefs
     from mnemotrace.modification.export import merge
     from mnemotrace.modification.memit import memit
+    from mnemotrace.modification.reconsolidation import Reconsolidation
     from mnemotrace.modification.rome import rome
     from mnemotrace.modification.task_vector import task_vector
     from mnemotrace.modification.transplant import transplant
     from mnemotrace.organisms.aleph import aleph
     from mnemotrace.organisms.digits import digits
     from mnemotrace.organisms.funes import funes
+    from mnemotrace.retrieval.associating import associate
     from mnemotrace.retrieval.backward import recollect
     from mnemotrace.retrieval.dynamics import recall
     from mnemotrace.stats.collect import collect
@@ -54,6 +59,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Assemblies": "memories.assemblies",
+    "Beliefs": "modification.beliefs.state",
     "DenseMemory": "memories.dense",
     "DiffusionMemory": "memories.diffusion",
     "Direction": "core.direction",
@@ -62,8 +68,11 @@ _HOMES = {
     "Fact": "adapters.facts",
     "Hopfield": "memories.hopfield",
     "Mask": "core.mask",
+    "Mind": "mind.mind",
     "ModernHopfield": "memories.modern",
     "Moments": "stats.moments",
+    "Reconsolidation": "modification.reconsolidation",
+    "SemanticGraph": "memories.semantic_graph",
     "Site": "core.site",
     "Statistics": "stats.moments",
     "Undo": "core.applying",
@@ -71,6 +80,7 @@ _HOMES = {
     "alphaedit": "modification.alphaedit",
     "applied": "core.applying",
     "apply": "core.applying",
+    "associate": "retrieval.associating",
     "calibrate": "evaluation.calibration",
     "cells": "localisation.cells",
     "collect": "stats.collect",
@@ -107,6 +117,7 @@ _HOMES = {
 
 __all__ = [
     "Assemblies",
+    "Beliefs",
     "DenseMemory",
     "DiffusionMemory",
     "Direction",
@@ -115,8 +126,11 @@ __all__ = [
     "Fact",
     "Hopfield",
     "Mask",
+    "Mind",
     "ModernHopfield",
     "Moments",
+    "Reconsolidation",
+    "SemanticGraph",
     "Site",
     "Statistics",
     "Undo",
@@ -124,6 +138,7 @@ __all__ = [
     "alphaedit",
     "applied",
     "apply",
+    "associate",
     "calibrate",
     "cells",
     "collect",

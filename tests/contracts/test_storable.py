@@ -61,10 +61,19 @@ from mnemotrace.memories.extended import Point as PointMemory
 from mnemotrace.memories.gaussian import GaussianMixture
 from mnemotrace.memories.mixture import Mixture
 from mnemotrace.memories.patterns import Patterns
+from mnemotrace.memories.predictive import PCStore
+from mnemotrace.memories.semantic_graph import SemanticGraph
 from mnemotrace.memories.shapes import Samples, Sphere
 from mnemotrace.memories.spiking import SpikingHierarchy
 from mnemotrace.memories.spiking_layers import SpikingLayer
+from mnemotrace.mind.event import Event
+from mnemotrace.mind.living import Lives
+from mnemotrace.mind.mind import Mind
+from mnemotrace.mind.world import Attribute, World
+from mnemotrace.modification.beliefs.state import Beliefs
+from mnemotrace.modification.reconsolidation import Reconsolidation
 from mnemotrace.organisms.phase_diagram import PhaseDiagram
+from mnemotrace.retrieval.associating import associate
 from mnemotrace.retrieval.recollection import Recollection
 from mnemotrace.retrieval.reconstruction import Reconstruction
 from mnemotrace.retrieval.rules import Rules
@@ -389,7 +398,57 @@ def discovery(draw: Draw) -> Discovery:
     )  # fmt: skip
 
 
+def beliefs(draw: Draw) -> Beliefs:
+    """Observation, an explanation, an experiment that may revise it."""
+    found = Beliefs({"a": ("no", "yes"), "b": ("no", "yes")}, kappa=1.0, patience=1)
+    found.observe(torch.randint(2, (8, 2), generator=draw.generator))
+    found.remember({"a": "yes"}, explains={"a": "b"}, note="once")
+    found.observe(torch.randint(2, (8, 2), generator=draw.generator), do="b")
+    return found
+
+
+def semantic_graph(draw: Draw) -> SemanticGraph:
+    graph = SemanticGraph()
+    graph.add("bread", time=float(draw.below(9)), valence=0.5, arousal=0.25, tag="food")
+    graph.link("bread", "cheese", 1.0 + float(draw.below(3)), relation="goes with")
+    graph.link("heat", "bread", causal=True)
+    graph.weigh_causes({("heat", "bread"): 0.5})
+    return graph
+
+
+def reconsolidation(draw: Draw) -> Reconsolidation:
+    found = Reconsolidation(Patterns(draw.normal(3, 4)))
+    found.retrieve(draw.normal(4), time=0.0)
+    found.observe(draw.normal(4), time=1.0)
+    return found
+
+
+def mind(draw: Draw) -> Mind:
+    """Two events and a recall; no night."""
+    world = World([Attribute("who", ("Ana", "Ben")), Attribute("colour", ("red", "blue"), "detail")])
+    found = Mind(world, seed=draw.below(99))
+    for i in range(2):
+        seen = {"who": ("Ana", "Ben")[i], "colour": ("red", "blue")[draw.below(2)]}
+        found.experience(Event(f"e{i}", float(i) / 2, seen, valence=0.5, arousal=0.5))
+    found.recall({"who": "Ana"})
+    return found
+
+
+def lives(draw: Draw) -> Lives:
+    seeds = 1 + draw.below(3)
+    values = {name: draw.normal(2, 2, seeds).double() for name in ("gist", "gist, chance")}
+    manifest = {"method": "lives", "story": "drawn for each seed", "seeds": list(range(seeds))}
+    return Lives(("intact", "hm"), values, manifest)
+
+
 MAKERS: dict[str, Callable[[Draw], Any]] = {
+    "beliefs": beliefs,
+    "lives": lives,
+    "mind": mind,
+    "pc_store": lambda draw: PCStore([draw.normal(4, 3)], [draw.normal(4), draw.normal(3)]),
+    "plausible_graph": lambda draw: associate(semantic_graph(draw), ["bread"], kappa_arousal=draw.number()),
+    "reconsolidation": reconsolidation,
+    "semantic_graph": semantic_graph,
     "affine": lambda draw: Affine(draw.normal(3).double(), draw.normal(2, 3).double(), scale=1.5),
     "capacity": capacity,
     "census": census,
@@ -525,7 +584,7 @@ def test_a_failing_save_leaves_the_old_file_and_no_other(kind: str, tmp_path: Pa
 def test_a_kind_that_we_do_not_know_is_refused(tmp_path: Path) -> None:
     path = write(Artifact("spell", {}), tmp_path / "x")
     with pytest.raises(
-        ArtifactError, match="got kind 'spell' in .*; expected one of affine, assemblies, calibration, capacity"
+        ArtifactError, match="got kind 'spell' in .*; expected one of affine, assemblies, beliefs, calibration"
     ):
         mt.load(path)
 

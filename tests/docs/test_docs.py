@@ -18,7 +18,16 @@ DOCS = ROOT / "docs"
 PACKAGE = ROOT / "src" / "mnemotrace"
 PAGES = [ROOT / "README.md", DOCS / "tour.md", *sorted((DOCS / "howto").glob("*.md"))]
 # These train networks for many seconds; `pytest -m slow` runs them.
-LONG = ("compare-methods", "consolidate-by-replay", "merge-task-vectors", "unlearning-baselines")
+LONG = (
+    "compare-methods",
+    "consolidate-by-replay",
+    "edit-many-facts",
+    "erase-a-concept",
+    "graft-a-skill",
+    "measure-an-edit",
+    "merge-task-vectors",
+    "unlearning-baselines",
+)
 TEXTS = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
 FENCE = re.compile(r"^```(?P<language>\w*)[^\n]*\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 LOOSE = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
@@ -102,9 +111,8 @@ def test_commands_that_a_page_shows_exist_with_their_options(page: Path) -> None
     calls = [call for line in lines for call in re.findall(r"\bmnemotrace ([a-z]\w*)([^|;&>#]*)", line)]
     for name, rest in calls:
         assert name in COMMANDS, f"{_name(page)} shows `mnemotrace {name}`, which does not exist"
-        known = {
-            option for parameter in COMMANDS[name].params for option in (*parameter.opts, *parameter.secondary_opts)
-        }
+        each = [COMMANDS[name], *getattr(COMMANDS[name], "commands", {}).values()]  # a group has its own commands
+        known = {o for command in each for p in command.params for o in (*p.opts, *p.secondary_opts)}
         unknown = set(re.findall(r"(?<!\S)--[a-z][\w-]*", rest)) - known - {"--help"}
         assert not unknown, f"{_name(page)} shows `mnemotrace {name}` with {sorted(unknown)}; it knows {sorted(known)}"
 

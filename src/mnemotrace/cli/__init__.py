@@ -18,6 +18,7 @@ from mnemotrace.cli.erase import erase
 from mnemotrace.cli.graft import graft
 from mnemotrace.cli.locate import locate
 from mnemotrace.cli.measure import measure
+from mnemotrace.cli.mind import mind
 from mnemotrace.cli.recall import recall
 from mnemotrace.cli.report import report
 from mnemotrace.cli.show import show
@@ -56,6 +57,7 @@ for command in (
     recall,
     cells,
     dictionary,
+    mind,
     show,
     report,
     demo,

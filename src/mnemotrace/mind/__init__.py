@@ -1,0 +1,1 @@
+"""Whole memory systems: one mind out of the parts, with lesions."""
