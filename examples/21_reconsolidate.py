@@ -1,8 +1,4 @@
-"""A memory of where things are is retrieved, and then the room turns out to be different.
-
-Little surprise makes the memory surer, some surprise moves it, and a great one becomes a memory of its own beside it.
-The same sight later changes less, and without retrieval nothing; everything can be taken back.
-"""
+"""Reconsolidation: little surprise makes a memory surer, some moves it, a great one becomes a memory of its own."""
 
 import torch
 

@@ -49,7 +49,7 @@ _HOMES = {
     "patterns": ("memories.patterns", "Patterns"),
     "pc_store": ("memories.predictive", "PCStore"),
     "phase_diagram": ("organisms.phase_diagram", "PhaseDiagram"),
-    "plausible_graph": ("retrieval.associating", "PlausibleGraph"),
+    "plausible_graph": ("retrieval.plausible_graph", "PlausibleGraph"),
     "point": ("memories.extended", "Point"),
     "probe": ("localisation.probe", "Probe"),
     "recall": ("core.memory", "Recall"),

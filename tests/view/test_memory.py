@@ -14,6 +14,7 @@ from mnemotrace.memories.extended import Affine, Point
 from mnemotrace.memories.gaussian import GaussianMixture
 from mnemotrace.memories.mixture import Mixture
 from mnemotrace.memories.patterns import Patterns
+from mnemotrace.memories.predictive import PCStore
 from mnemotrace.memories.shapes import Samples, Sphere
 from mnemotrace.view import figures_of, summary, table
 from mnemotrace.view.page import render
@@ -47,6 +48,7 @@ ALL = {
         Affine(SIGNS[0], SIGNS[1:]),
         Point(SIGNS[0]),
         trained(),
+        PCStore([torch.zeros(8, 4)], [torch.zeros(8), torch.zeros(4)], relaxation=7),
     )
 }
 SAID = {
@@ -62,6 +64,7 @@ SAID = {
     "sphere": {"radius": "1.5"},
     "affine": {"dimensions": "1", "scale": "flat"},
     "point": {"bytes": "64 B"},
+    "pc_store": {"relaxation": "7"},
     "denoiser": {"hidden layers": "4, 5", "spread": "1.5"},
 }
 

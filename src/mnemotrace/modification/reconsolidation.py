@@ -269,7 +269,8 @@ class Reconsolidation:
         settings |= {"quantiles": list(self.quantiles), "always": self.always, "alpha": self.alpha}
         manifest = {"method": "reconsolidation", "seed": None, "version": library_version()}
         header = {"memory": {"kind": inner.kind, "header": dict(inner.header)}, "settings": settings}
-        return Artifact(self.kind, header | {"traces": traces, "log": log, "manifest": manifest}, tensors)
+        apart = {name: tensor.clone() for name, tensor in tensors.items()}  # a row may be in the log and in a trace
+        return Artifact(self.kind, header | {"traces": traces, "log": log, "manifest": manifest}, apart)
 
     @classmethod
     def unpack(cls, artifact: Artifact) -> "Reconsolidation":

@@ -6,14 +6,20 @@ from dataclasses import dataclass
 from mnemotrace.core.artifact import Artifact
 from mnemotrace.view import (
     assemblies,
+    beliefs,
     cells,
     chronicle,
     dictionary,
     dictionary_evidence,
     discovery,
     interference,
+    lives,
+    mind,
     phase_diagram,
+    plausible_graph,
     probe,
+    reconsolidation,
+    semantic_graph,
     superposition,
 )
 from mnemotrace.view.figure import Figure
@@ -177,5 +183,88 @@ KINDS: dict[str, Kind] = {
         chronicle.table,
         (chronicle.figure,),
         folded=True,
+    ),
+    "semantic_graph": Kind(
+        (
+            "Semantic graph",
+            "Concepts with the times at which they were used and how they felt, and the links among them.",
+            "That concepts are alike because they are linked; nor how sure a causal link is, which the beliefs say.",
+        ),
+        "Concepts that lead to most others",
+        semantic_graph.summary,
+        semantic_graph.table,
+        (semantic_graph.figure,),
+        folded=True,
+    ),
+    "plausible_graph": Kind(
+        (
+            "Plausible graph",
+            "What a cue brings to mind: concepts linked to it by the most probable paths, within a budget, and the "
+            "readings that do without one of its hubs.",
+            "That any of it happened: it says what hangs together in this graph. Readings of different sizes cannot be "
+            "compared by plausibility.",
+        ),
+        "Concepts, most active first",
+        plausible_graph.summary,
+        plausible_graph.table,
+        (plausible_graph.figure,),
+    ),
+    "beliefs": Kind(
+        (
+            "Beliefs about causes",
+            "How uncertain the causal graph was after each evidence, how probable each cause is, and which memories "
+            "are told in another way than at first, with the support of the present telling.",
+            "That the causes are the true ones: hidden common causes are not modelled and look like edges, and "
+            "watching alone cannot tell graphs of one class apart. The bound below which memories are told anew is a "
+            "convention.",
+        ),
+        "Memories, as told first and now",
+        beliefs.summary,
+        beliefs.table,
+        (beliefs.narrowing, beliefs.resolved),
+        beliefs.remarks,
+    ),
+    "reconsolidation": Kind(
+        (
+            "Reconsolidation",
+            "What became of memories that were retrieved: surer, changed, or left beside a new one; and how surprising "
+            "each observation was.",
+            "That the memories are right now: an update moves towards what was seen, and the two variances, which were "
+            "given and not measured, say how far.",
+        ),
+        "Every change",
+        reconsolidation.summary,
+        reconsolidation.table,
+        (reconsolidation.surprise,),
+        reconsolidation.remarks,
+    ),
+    "mind": Kind(
+        (
+            "A mind",
+            "What is left of each memory after nights and tellings, how surely each value can be told, and whether it "
+            "is as it was lived.",
+            "Anything about a person: it is a small model with one mechanism for each loss. Nor what a recall would "
+            "say: a cortex imagines more than is left.",
+        ),
+        "Memories, in the order in which they were lived",
+        mind.summary,
+        mind.table,
+        (mind.figure,),
+        mind.remarks,
+        folded=True,
+    ),
+    "lives": Kind(
+        (
+            "Lives of minds",
+            "What whole and lesioned minds recall of the same stories: gist, detail, gist from a noisy cue, days that "
+            "were never lived, and what is asserted and not so; beside chance, which says the commonest value, and the "
+            "best that the cues allow.",
+            "That people with these names recall like this: each mind is one mechanism changed in a small model, no "
+            "clinical fact.",
+        ),
+        "Means after the last night",
+        lives.summary,
+        lives.table,
+        (lives.figure,),
     ),
 }

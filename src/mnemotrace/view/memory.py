@@ -11,7 +11,7 @@ from mnemotrace.view.values import NONE, finite, nbytes, number, part, size
 Rows = list[tuple[str, ...]]
 HEBB = 0.138  # random patterns a feature that Hebb's rule holds at most, Amit, Gutfreund and Sompolinsky 1985
 # the tensor whose rows, or which itself, is as wide as a pattern
-WIDE = ("values", "couplings", "centre", "means", "pattern", "origin", "points", "f", "cortex.centre")
+WIDE = ("values", "couplings", "centre", "means", "pattern", "origin", "points", "f", "cortex.centre", "biases.0")
 PARTS = {
     "values": "patterns", "weights": "weights", "couplings": "couplings", "bias": "thresholds", "centre": "centre",
     "means": "centres", "factors": "factors of the covariances", "pattern": "pattern", "origin": "origin",
@@ -47,7 +47,7 @@ def table(artifact: Artifact) -> tuple[tuple[str, ...], Rows]:
     rows: Rows = [
         (PARTS.get(name, name), _shape(tensor), str(tensor.dtype).removeprefix("torch."), size(tensor.nbytes))
         for name, tensor in artifact.tensors.items()
-        if name in PARTS or name.startswith("network.")
+        if name in PARTS or name.startswith(("network.", "weights.", "biases."))
     ]
     return ("what", "shape", "type", "size"), rows
 
@@ -73,7 +73,7 @@ def remarks(artifact: Artifact) -> list[str]:
 def _settings(artifact: Artifact) -> list[tuple[str, str]]:
     """List what the header sets, in the words of the constructors."""
     header, found = artifact.header, list[tuple[str, str]]()
-    for key in ("rule", "order", "separation", "degree", "norms", "form", "radius", "scale", "spread"):
+    for key in ("rule", "order", "separation", "degree", "norms", "form", "radius", "scale", "spread", "relaxation"):
         if header.get(key) is not None:
             found.append((key, number(header[key])))
     if artifact.kind == "affine" and header.get("scale") is None:

@@ -21,6 +21,11 @@ MEMORIES = {
         f"Patterns of -1 and 1 under an energy steeper than a square, so that more of them fit: {HOLDS}.",
         RECALLS,
     ),
+    "pc_store": (
+        "Predictive-coding store",
+        "Patterns in the weights of a small hierarchy that learns from local errors only; none is kept as it is.",
+        RECALLS,
+    ),
     "modern_hopfield": (
         "Modern Hopfield network",
         f"Patterns that are looked up by similarity in one step, the sharper the larger beta: {HOLDS}.",
