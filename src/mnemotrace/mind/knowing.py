@@ -69,22 +69,20 @@ def told(traces: Mapping[int, Trace], strength: Mapping[int, float], names: Iter
     share, found = max(strength.values(), default=0.0) / (sum(strength.values()) or 1.0), Shares()
     for name in names:
         values = found.setdefault(name, {})
-        for handle, trace in traces.items():
-            value = trace.known.get(name)
+        for value, much in zip([trace.known.get(name) for trace in traces.values()], strength.values(), strict=True):
             if value is not None:
-                values[value] = values.get(value, 0.0) + strength[handle] * share
+                values[value] = values.get(value, 0.0) + much * share
     return found
 
 
 def foremost(traces: Mapping[int, Trace], strength: Mapping[int, float], now: float) -> int:
     """Return which of some events comes to mind: by base level, arousal and what is left of its links."""
-
-    def odds(handle: int) -> float:
-        """Return the exponential of base level, arousal and log strength: cheaper than their sum."""
-        trace = traces[handle]
-        return strength[handle] * math.exp(trace.arousal) / math.sqrt(max(now - trace.time, _SOONEST))
-
-    return max(traces, key=odds)
+    # the square of what an exponential of base level and arousal would be, without its roots
+    odds = [
+        strength[handle] ** 2 * math.exp(2 * trace.arousal) / max(now - trace.time, _SOONEST)
+        for handle, trace in traces.items()
+    ]
+    return list(traces)[odds.index(max(odds))]
 
 
 def inferred(graph: SemanticGraph, world: World, cue: Mapping[str, str], names: Iterable[str]) -> Shares:

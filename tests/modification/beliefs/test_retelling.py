@@ -5,7 +5,7 @@ import torch
 
 from mnemotrace.modification.beliefs.accounts import LOST, Account, Version
 from mnemotrace.modification.beliefs.dags import DAGs, masks_of
-from mnemotrace.modification.beliefs.retelling import causes_of, retold, support
+from mnemotrace.modification.beliefs.retelling import causes_of, retold, support, supported
 
 NAMES = ("a", "b", "c")
 PLOTS = [[(0, 2)], [(1, 2)], [(0, 2), (1, 2)], []]
@@ -61,3 +61,17 @@ def test_what_is_still_the_best_story_stays_without_support() -> None:
     assert support([("a", "c"), ("b", "c")], NAMES, GRAPHS, thin) < LOST
     assert revised == ()
     assert told.now.explains == {"c": ("a",)}
+
+
+def test_a_memory_without_a_cause_is_told_again_when_one_becomes_clear() -> None:
+    unknown = _account()
+    (kept,), revised = retold([unknown], NAMES, GRAPHS, _weights(0.3, 0.1, 0.1, 0.5), time=2)
+    assert revised == ()
+    assert kept is unknown
+    (told,), revised = retold([unknown], NAMES, GRAPHS, _weights(0.4, 0.0, 0.15, 0.45), time=3)
+    assert revised == ()  # a cause is likelier than none, yet no set of causes is as likely as none
+    (told,), revised = retold([unknown], NAMES, GRAPHS, _weights(0.6, 0.3, 0.1, 0.0), time=3)
+    assert revised == (0,)
+    assert told.now.explains == {"c": ("a",)}
+    assert told.now.support == pytest.approx(0.7)
+    assert supported({"c": ()}, NAMES, GRAPHS, _weights(0.4, 0.3, 0.2, 0.1)) == pytest.approx(0.1)

@@ -32,7 +32,7 @@ from mnemotrace.modification.beliefs.ledger import Act, Update, named
 from mnemotrace.modification.beliefs.plots import plots_of, prior_of, with_tuples
 from mnemotrace.modification.beliefs.questions import Question, ask
 from mnemotrace.modification.beliefs.reading import Variables
-from mnemotrace.modification.beliefs.retelling import retold, support
+from mnemotrace.modification.beliefs.retelling import retold, support, supported
 from mnemotrace.modification.beliefs.weighing import Exact, Sampled
 
 Method = Literal["auto", "exact", "order", "search"]
@@ -210,8 +210,7 @@ class Beliefs:
         """
         found = checked(facts, explains, self.names)
         self.variables.require_states(facts)
-        version = Version(found, self.time + 1, 0.0, "remembered")
-        version = replace(version, support=self.support(version.edges))
+        version = Version(found, self.time + 1, self._supported(found), "remembered")
         account = Account(len(self._accounts), facts, (version,), note)
         self._accounts = (*self._accounts, account)
         given = {"facts": dict(facts), "explains": {e: list(c) for e, c in found.items()}, "note": note}
@@ -227,7 +226,7 @@ class Beliefs:
         """
         account = self.memory(id)
         earlier = account.versions[version]
-        told = replace(earlier, time=self.time + 1, support=self.support(earlier.edges), reason="restored")
+        told = replace(earlier, time=self.time + 1, support=self._supported(earlier.explains), reason="restored")
         self._keep(account.told(told))
         self._record("restore", {"id": id, "version": version}, {"support": told.support})
         return self.memory(id)
@@ -352,6 +351,9 @@ class Beliefs:
         told = retold(self._accounts, self.names, self.graphs, self.posterior, time=self.time + 1)
         self._accounts, revised = told
         return revised
+
+    def _supported(self, explains: Mapping[str, tuple[str, ...]]) -> float:
+        return supported(explains, self.names, self.graphs, self.posterior)
 
     def _keep(self, account: Account) -> None:
         self._accounts = tuple(account if one.id == account.id else one for one in self._accounts)
