@@ -22,9 +22,13 @@ def test_the_bare_command_and_help_load_no_torch() -> None:
     assert "collect" in done.stdout
 
 
-@pytest.mark.parametrize("name", sorted(main.commands))
-def test_every_command_has_help_and_the_common_options(run: Run, name: str) -> None:
-    result = run(name, "--help")
+VERBS = [(name, *more) for name, command in sorted(main.commands.items())
+         for more in ([[inner] for inner in getattr(command, "commands", {})] or [[]])]  # fmt: skip
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=" ".join)
+def test_every_command_has_help_and_the_common_options(run: Run, verb: tuple[str, ...]) -> None:
+    result = run(*verb, "--help")
     assert result.exit_code == 0
     for option in ("--json", "--silent", "--threads", "--seed", "--debug"):
         assert option in result.stdout
