@@ -40,6 +40,11 @@ class Artifact:
     tensors: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
 
 
+def within(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with a prefix, without it: those of one part of a whole."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
 def write(artifact: Artifact, path: str | Path) -> Path:
     """Write an artifact atomically and return its path.
 

@@ -26,7 +26,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mnemotrace.core.artifact import Artifact, library_version
+from mnemotrace.core.artifact import Artifact, library_version, within
 from mnemotrace.core.errors import ReplayCollapse
 from mnemotrace.core.memory import known_of
 from mnemotrace.core.progress import Progress, silent
@@ -81,13 +81,9 @@ class Consolidation:
     def unpack(cls, artifact: Artifact) -> "Consolidation":
         """Rebuild from an artifact."""
         tensors, header = artifact.tensors, artifact.header
-
-        def part(name: str) -> dict[str, Tensor]:
-            return {key.removeprefix(name): value for key, value in tensors.items() if key.startswith(name)}
-
         return cls(
-            TrainedDenoiser.unpack(Artifact(TrainedDenoiser.kind, header["cortex"], part("cortex."))),
-            Patterns.unpack(Artifact(Patterns.kind, {}, part("hippocampus."))),
+            TrainedDenoiser.unpack(Artifact(TrainedDenoiser.kind, header["cortex"], within(tensors, "cortex."))),
+            Patterns.unpack(Artifact(Patterns.kind, {}, within(tensors, "hippocampus."))),
             tensors["counts"],
             tensors["probability"],
             header["history"],

@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mnemotrace.core.artifact import Artifact, library_version
+from mnemotrace.core.artifact import Artifact, library_version, within
 from mnemotrace.core.linalg import require_finite
 from mnemotrace.localisation.probe_controls import ceiling, control, curve, interval
 from mnemotrace.localisation.probe_rows import Rows, labelled
@@ -112,7 +112,7 @@ class Probe:
         """Rebuild from an artifact."""
         header, tensors = dict(artifact.header), artifact.tensors
         path = Path(
-            **{name.removeprefix("path."): value for name, value in tensors.items() if name.startswith("path.")},
+            **within(tensors, "path."),
             chosen=tuple(header.pop("chosen")),
         )
         lists = {name: tuple(header.pop(name)) for name in ("classes", "interval", "control", "capacity")}

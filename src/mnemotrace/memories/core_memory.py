@@ -30,7 +30,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mnemotrace.core.artifact import Artifact
+from mnemotrace.core.artifact import Artifact, within
 from mnemotrace.core.errors import UnboundedEnergyError
 from mnemotrace.memories.extended import vector
 from mnemotrace.memories.gaussian import GaussianMixture
@@ -190,7 +190,7 @@ class Core(nn.Module):
     def unpack(cls, artifact: Artifact) -> "Core":
         """Rebuild from an artifact."""
         tensors = artifact.tensors
-        nested = {name.removeprefix("prior."): tensor for name, tensor in tensors.items() if name.startswith("prior.")}
+        nested = within(tensors, "prior.")
         prior = GaussianMixture.unpack(Artifact(GaussianMixture.kind, {}, nested))
         return cls(tensors["f"], tensors["xi"], prior, form=artifact.header["form"])
 

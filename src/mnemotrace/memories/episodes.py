@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mnemotrace.core.artifact import Artifact
+from mnemotrace.core.artifact import Artifact, within
 from mnemotrace.core.episode import EpisodicTrace
 from mnemotrace.core.memory import states_of
 from mnemotrace.memories.modern import ModernHopfield
@@ -147,7 +147,7 @@ class Episodes(nn.Module):
             part: Artifact(
                 kind,
                 artifact.header[part],
-                {n.removeprefix(f"{part}."): t for n, t in artifact.tensors.items() if n.startswith(f"{part}.")},
+                within(artifact.tensors, f"{part}."),
             )
             for part, kind in (("memory", ModernHopfield.kind), ("trace", EpisodicTrace.kind))
         }

@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mnemotrace.core.artifact import Artifact
+from mnemotrace.core.artifact import Artifact, within
 from mnemotrace.core.memory import known_of, states_of
 from mnemotrace.memories.core_memory import Core
 from mnemotrace.memories.extended import Affine, Point
@@ -139,7 +139,7 @@ class Mixture(nn.Module):
     def unpack(cls, artifact: Artifact) -> "Mixture":
         """Rebuild from an artifact."""
         parts = [
-            _KINDS[part["kind"]].unpack(Artifact(part["kind"], part["header"], _nested(artifact.tensors, f"{i}.")))
+            _KINDS[part["kind"]].unpack(Artifact(part["kind"], part["header"], within(artifact.tensors, f"{i}.")))
             for i, part in enumerate(artifact.header["parts"])
         ]
         priors: dict[int, GaussianMixture] = {}
@@ -198,10 +198,6 @@ class Landscape:
         held = known_of(known, x)
         found = self.memory.explain(x, self.sigma).mean
         return found if held is None else torch.where(held, x, found)
-
-
-def _nested(tensors: Any, prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _check_parts(parts: Sequence[Any]) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mnemotrace.core.artifact import Artifact, library_version
+from mnemotrace.core.artifact import Artifact, library_version, within
 from mnemotrace.memories.denoiser import TrainedDenoiser
 from mnemotrace.memories.semantic_graph import SemanticGraph
 from mnemotrace.mind.event import Event
@@ -277,9 +277,7 @@ class Mind:
             if name not in parts:
                 return None
             # clones lie in memory as they did before: products of tensors elsewhere can differ in the last bit
-            inner = {
-                k.removeprefix(f"{name}."): t.clone() for k, t in artifact.tensors.items() if k.startswith(f"{name}.")
-            }
+            inner = {key: t.clone() for key, t in within(artifact.tensors, f"{name}.").items()}
             return kind.unpack(Artifact(kind.kind, parts[name], inner))
 
         made.cortex, made.knowledge.graph = part("cortex", TrainedDenoiser), part("graph", SemanticGraph)

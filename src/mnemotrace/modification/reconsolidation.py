@@ -36,7 +36,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mnemotrace.core.artifact import Artifact, library_version
+from mnemotrace.core.artifact import Artifact, library_version, within
 from mnemotrace.memories.dense import DenseMemory
 from mnemotrace.memories.diffusion import DiffusionMemory
 from mnemotrace.memories.hopfield import Hopfield
@@ -276,7 +276,7 @@ class Reconsolidation:
     def unpack(cls, artifact: Artifact) -> "Reconsolidation":
         """Rebuild from an artifact."""
         header, tensors = artifact.header, artifact.tensors
-        inner = {name.removeprefix("memory."): t for name, t in tensors.items() if name.startswith("memory.")}
+        inner = within(tensors, "memory.")
         kind = header["memory"]["kind"]
         memory = _KINDS[kind].unpack(Artifact(kind, header["memory"]["header"], inner))
         prior = (tensors["prior.mean"], tensors["prior.variance"]) if "prior.mean" in tensors else None

@@ -35,16 +35,11 @@ def chi_square_quantile(share: float, features: int) -> float:
     """
     if not 0 <= share < 1 or features < 1:
         raise ValueError(f"got a share of {share} and {features} features; expected 0 <= share < 1 and at least 1")
-    half = torch.tensor(features / 2, dtype=torch.float64)
-
-    def below(value: float) -> float:
-        return float(torch.special.gammainc(half, torch.tensor(value / 2, dtype=torch.float64)))
-
     low, high = 0.0, float(features)
-    while below(high) < share:
+    while chi_square_share(high, features) < share:
         low, high = high, 2 * high
     while low < (middle := (low + high) / 2) < high:
-        low, high = (middle, high) if below(middle) < share else (low, middle)
+        low, high = (middle, high) if chi_square_share(middle, features) < share else (low, middle)
     return high
 
 

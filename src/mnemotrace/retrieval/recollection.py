@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mnemotrace.core.artifact import Artifact
+from mnemotrace.core.artifact import Artifact, within
 from mnemotrace.retrieval.rules import Rules
 
 
@@ -57,7 +57,7 @@ class Recollection:
         header = dict(artifact.header)
         header |= {"rules": Rules(**header["rules"]), "unreversed": tuple(header["unreversed"])}
         tensors = artifact.tensors
-        found = {name.removeprefix("control."): t for name, t in tensors.items() if name.startswith("control.")}
+        found = within(tensors, "control.")
         return cls(images=tensors["images"], controls=found, **header)
 
 

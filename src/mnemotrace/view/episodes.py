@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mnemotrace.core.artifact import Artifact
+from mnemotrace.core.artifact import Artifact, within
 from mnemotrace.core.entry import KINDS, unpacked
 from mnemotrace.view.recollection import bits, count
 from mnemotrace.view.values import NONE, number, part
@@ -62,7 +62,7 @@ def store_table(artifact: Artifact) -> tuple[tuple[str, ...], Rows]:
 
 
 def _trace(artifact: Artifact) -> Artifact:
-    tensors = {n.removeprefix("trace."): t for n, t in artifact.tensors.items() if n.startswith("trace.")}
+    tensors = within(artifact.tensors, "trace.")
     return Artifact("episodic_trace", dict(part(artifact.header, "trace")), tensors)
 
 
